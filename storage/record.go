@@ -27,6 +27,7 @@ const (
 	ProofSameConfig Proof = "same_config" // a copy's document that leads to signed configs only
 	ProofSameLayer  Proof = "same_layer"  // a copy's layer that the signed manifest names at the same position
 	ProofDiffID     Proof = "diff_id"     // a copy's layer that has to decompress to DiffID before it's served
+	ProofBroken     Proof = "broken"      // not a reason to serve: Parent is a layer of it that isn't what its config says
 )
 
 // Admission is the record that a digest may be served in a repository, and why:
@@ -43,7 +44,7 @@ type Admission struct {
 	Signed digest.Digest `json:"signed"`           // the signed digest from which this one hangs
 	Parent digest.Digest `json:"parent,omitempty"` // the document that names this one; empty for the topmost
 	Proof  Proof         `json:"proof"`
-	DiffID digest.Digest `json:"diffID,omitempty"` // of a layer with ProofDiffID
+	DiffID digest.Digest `json:"diffID,omitempty"` // of a copy's layer, as its config says
 
 	At time.Time `json:"at"` // when it was admitted
 }

@@ -1,0 +1,203 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/opencontainers/go-digest"
+)
+
+// Content is a stored object, open for reading. Close it.
+type Content struct {
+	// The *os.File itself on the filesystem driver, so that serving it can use
+	// sendfile. Elsewhere a reader that fetches what is read, from where Seek
+	// leads to; it lives no longer than the context it was opened with.
+	io.ReadSeekCloser
+
+	Digest digest.Digest
+	Size   int64 // bytes stored, which may differ from what an admission says if storage is corrupt
+}
+
+// OpenContent opens an object. Its bytes were hashed when they were stored and
+// aren't hashed again. Errors: ErrNotFound, the driver's own.
+func (s *Store) OpenContent(ctx context.Context, d digest.Digest) (*Content, error) {
+	path, err := digestPath(contentFolder, d)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.driver.Stat(ctx, path)
+	if err != nil {
+		return nil, driverError(err)
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("stored %s is a folder: %w", d, ErrNotFound)
+	}
+	r, err := s.driver.Reader(ctx, path, 0)
+	if err != nil {
+		return nil, driverError(err)
+	}
+	if f, ok := r.(*os.File); ok {
+		return &Content{ReadSeekCloser: f, Digest: d, Size: info.Size()}, nil
+	}
+	lazy := &lazyReader{ctx: ctx, driver: s.driver, path: path, size: info.Size(), open: r}
+	return &Content{ReadSeekCloser: lazy, Digest: d, Size: info.Size()}, nil
+}
+
+// ReadDocument reads a manifest, an index or a config whole and hashes it again.
+// Errors: ErrNotFound; *CorruptError when it doesn't hash to its digest, in which
+// case it has been quarantined and may be stored anew; another error when it is
+// sound but has more than max bytes, and the driver's own.
+func (s *Store) ReadDocument(ctx context.Context, d digest.Digest, max int64) ([]byte, error) {
+	c, err := s.OpenContent(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	digester := d.Algorithm().Digester()
+	r := io.TeeReader(c, digester.Hash())
+	raw, err := io.ReadAll(io.LimitReader(r, max))
+	if err != nil {
+		return nil, fmt.Errorf("reading stored %s: %w", d, err)
+	}
+	rest, err := io.Copy(io.Discard, r)
+	if err != nil {
+		return nil, fmt.Errorf("reading stored %s: %w", d, err)
+	}
+	if got := digester.Digest(); got != d {
+		return nil, &CorruptError{Digest: d, Got: got, Err: s.Quarantine(ctx, d)}
+	}
+	if rest > 0 {
+		return nil, fmt.Errorf("stored document %s has %d bytes, more than the %d that a document may have", d, int64(len(raw))+rest, max)
+	}
+	return raw, nil
+}
+
+// Put stores an object that r delivers, if it is exactly size bytes that hash to
+// d; until then it is visible to nobody, and when anything fails nothing remains.
+// r is read to its end: what r returns instead of io.EOF fails the write, however
+// right the bytes are. When the object is there already, r isn't read.
+//
+// Errors: *MismatchError, at once when r delivers too much; r's own error,
+// wrapped; the driver's own.
+func (s *Store) Put(ctx context.Context, d digest.Digest, size int64, r io.Reader) error {
+	path, err := digestPath(contentFolder, d)
+	if err != nil {
+		return err
+	}
+	info, err := s.driver.Stat(ctx, path)
+	if err == nil && !info.IsDir() && info.Size() == size {
+		return nil
+	}
+	if err = driverError(err); err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("storing %s: %w", d, err)
+	}
+	staging := stagingPath()
+	err = s.stage(ctx, staging, d, size, r)
+	if err == nil {
+		err = s.driver.Move(ctx, staging, path)
+	}
+	if err != nil {
+		s.discard(ctx, staging)
+		return fmt.Errorf("storing %s: %w", d, driverError(err))
+	}
+	return nil
+}
+
+// stage writes a whole, checked object to a staging file.
+func (s *Store) stage(ctx context.Context, staging string, d digest.Digest, size int64, r io.Reader) error {
+	w, err := s.driver.Writer(ctx, staging, false)
+	if err != nil {
+		return err
+	}
+	if err = receive(w, d, size, r); err == nil {
+		err = w.Commit(ctx)
+	}
+	if err != nil {
+		_ = w.Cancel(context.WithoutCancel(ctx))
+		_ = w.Close() // some drivers give buffers back only here
+		return err
+	}
+	return w.Close()
+}
+
+// receive copies r to w and checks that it is what d and size promise.
+func receive(w io.Writer, d digest.Digest, size int64, r io.Reader) error {
+	digester := d.Algorithm().Digester()
+	// One byte more than size shows too much, and none is how r gets to say
+	// whether it ended well.
+	n, err := io.Copy(io.MultiWriter(digester.Hash(), w), io.LimitReader(r, size+1))
+	if err != nil {
+		return err
+	}
+	if n != size {
+		return &MismatchError{Digest: d, WantSize: size, GotSize: n}
+	}
+	if got := digester.Digest(); got != d {
+		return &MismatchError{Digest: d, WantSize: size, GotSize: n, Got: got}
+	}
+	return nil
+}
+
+// lazyReader reads an object through a driver whose readers can't seek.
+type lazyReader struct {
+	ctx    context.Context
+	driver storagedriver.StorageDriver
+	path   string
+	size   int64
+	offset int64         // where the next Read begins
+	open   io.ReadCloser // stands at offset; nil after Seek, until the next Read
+}
+
+func (r *lazyReader) Read(p []byte) (int, error) {
+	if r.offset >= r.size {
+		return 0, io.EOF
+	}
+	if r.open == nil {
+		open, err := r.driver.Reader(r.ctx, r.path, r.offset)
+		if err != nil {
+			return 0, driverError(err)
+		}
+		r.open = open
+	}
+	n, err := r.open.Read(p[:min(int64(len(p)), r.size-r.offset)])
+	r.offset += int64(n)
+	if err == io.EOF && r.offset < r.size {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (r *lazyReader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+	case io.SeekCurrent:
+		offset += r.offset
+	case io.SeekEnd:
+		offset += r.size
+	default:
+		return 0, fmt.Errorf("seek: unknown whence %d", whence)
+	}
+	if offset < 0 {
+		return 0, fmt.Errorf("seek: negative offset %d", offset)
+	}
+	if offset != r.offset {
+		if err := r.Close(); err != nil {
+			return 0, err
+		}
+	}
+	r.offset = offset
+	return offset, nil
+}
+
+func (r *lazyReader) Close() error {
+	if r.open == nil {
+		return nil
+	}
+	err := r.open.Close()
+	r.open = nil
+	return err
+}

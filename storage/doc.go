@@ -1,0 +1,39 @@
+// Package storage keeps what was verified: content by digest, the admissions
+// that say why it may be served, facts about it, and the trust sources' state.
+// It works on any of distribution's storage drivers and decides nothing: that
+// something is stored never means that it may be served.
+//
+// # Layout
+//
+//	content/<algorithm>/<2 hex>/<hex>                      manifests, configs and layers
+//	admissions/<repository>/<algorithm>/<2 hex>/<hex>/<edge>  one record for each edge
+//	diffids/<algorithm>/<2 hex>/<hex>                      what a layer decompresses to
+//	tags/<repository>/<tag>/<signed>                       which document is a copy's tag
+//	trust/<gun>/<name>                                     state of a trust source
+//	staging/<random>                                       writes under way
+//	quarantine/<time>-<digest>                             the latest corrupt objects, for inspection
+//
+// Names of others' choosing (repositories, tags, GUNs) are encoded by one
+// injective function, so that none can leave its folder or meet another's.
+// Records carry a checksum over their path and their bytes: a flipped bit or a
+// file put elsewhere makes a record unreadable, never a different record.
+//
+// # Durability
+//
+// What a write stores is visible whole or not at all. Once it has returned nil,
+// it survives kill -9 and, on the filesystem driver, power loss: the file is
+// synced before it is moved into place, then its folder, and the parent of each
+// folder made for it. A write that finds its content already there returns nil
+// on the word of the write that put it there. The order of writes is the
+// caller's: content first, then the admission that leads to it.
+//
+// A process that dies leaves files in staging. They are never read, and Sweep
+// removes those that nobody has written to for an hour; several processes may
+// therefore share one store.
+//
+// # Links
+//
+// The filesystem driver never leaves its root folder. Anything in a stored
+// file's place that isn't a regular file (a link, a pipe) counts as absent, and
+// the next write replaces it.
+package storage

@@ -1,0 +1,91 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// SetDiffID records which diff ID a layer was found to have when it was
+// decompressed.
+func (s *Store) SetDiffID(ctx context.Context, layer, diffID digest.Digest) error {
+	path, err := digestPath(diffIDFolder, layer)
+	if err != nil {
+		return err
+	}
+	return s.putDigest(ctx, path, diffID)
+}
+
+// DiffID returns the diff ID that SetDiffID recorded, or ErrNotFound.
+func (s *Store) DiffID(ctx context.Context, layer digest.Digest) (digest.Digest, error) {
+	path, err := digestPath(diffIDFolder, layer)
+	if err != nil {
+		return "", err
+	}
+	return s.getDigest(ctx, path)
+}
+
+// BindTag records which of a copy's documents was found to be the tag's while
+// signed was signed for it. A later binding replaces it.
+func (s *Store) BindTag(ctx context.Context, repository, tag string, signed, d digest.Digest) error {
+	path, err := tagPath(repository, tag, signed)
+	if err != nil {
+		return err
+	}
+	return s.putDigest(ctx, path, d)
+}
+
+// BoundTag returns what BindTag recorded, or ErrNotFound.
+func (s *Store) BoundTag(ctx context.Context, repository, tag string, signed digest.Digest) (digest.Digest, error) {
+	path, err := tagPath(repository, tag, signed)
+	if err != nil {
+		return "", err
+	}
+	return s.getDigest(ctx, path)
+}
+
+// UnbindTag forgets a binding. One that isn't there needs nothing.
+func (s *Store) UnbindTag(ctx context.Context, repository, tag string, signed digest.Digest) error {
+	path, err := tagPath(repository, tag, signed)
+	if err != nil {
+		return err
+	}
+	if err := driverError(s.driver.Delete(ctx, path)); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+func tagPath(repository, tag string, signed digest.Digest) (string, error) {
+	if err := checkDigest(signed); err != nil {
+		return "", err
+	}
+	return path.Join(tagFolder, encodeName(repository), encodeName(tag), digestName(signed)), nil
+}
+
+func (s *Store) putDigest(ctx context.Context, path string, d digest.Digest) error {
+	if err := checkDigest(d); err != nil {
+		return err
+	}
+	return s.putRecord(ctx, path, []byte(d))
+}
+
+// getDigest reads what putDigest wrote. A record that can't be read is as good
+// as none: the fact has to be found out again.
+func (s *Store) getDigest(ctx context.Context, path string) (digest.Digest, error) {
+	body, err := s.getRecord(ctx, path)
+	if errors.Is(err, errUnreadable) {
+		return "", fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return "", err
+	}
+	d := digest.Digest(body)
+	if err := checkDigest(d); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return d, nil
+}

@@ -1,0 +1,79 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Trust keeps the state of trust sources: named documents for each GUN, stored
+// as they are. Names may be any strings.
+type Trust struct{ store *Store }
+
+// Trust returns the part of the store that belongs to trust sources.
+func (s *Store) Trust() Trust { return Trust{store: s} }
+
+// List returns the names of a GUN's documents, sorted; none is no error.
+func (t Trust) List(ctx context.Context, gun string) ([]string, error) {
+	folder := trustPath(gun)
+	names, err := t.list(ctx, folder, folder)
+	if err != nil {
+		return nil, fmt.Errorf("trust state of %s: %w", gun, err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (t Trust) list(ctx context.Context, top, folder string) ([]string, error) {
+	paths, err := t.store.list(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range paths {
+		if strings.HasSuffix(p, "_") && path.Base(p) != "_" { // a long name goes on below
+			below, err := t.list(ctx, top, p)
+			if err != nil {
+				return nil, err
+			}
+			names = append(names, below...)
+			continue
+		}
+		// Files that somebody else put there are none of ours.
+		if name, err := decodeName(strings.TrimPrefix(p, top+"/")); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// Get returns a document, or ErrNotFound.
+func (t Trust) Get(ctx context.Context, gun, name string) ([]byte, error) {
+	raw, err := t.store.driver.GetContent(ctx, trustPath(gun, name))
+	if err = driverError(err); err != nil {
+		return nil, fmt.Errorf("trust state %s of %s: %w", name, gun, err)
+	}
+	return raw, nil
+}
+
+// Put stores a document, or replaces it, whole or not at all.
+func (t Trust) Put(ctx context.Context, gun, name string, raw []byte) error {
+	if gun == "" || name == "" {
+		return errors.New("trust state needs a GUN and a name")
+	}
+	if err := driverError(t.store.driver.PutContent(ctx, trustPath(gun, name), raw)); err != nil {
+		return fmt.Errorf("trust state %s of %s: %w", name, gun, err)
+	}
+	return nil
+}
+
+func trustPath(names ...string) string {
+	encoded := []string{trustFolder}
+	for _, name := range names {
+		encoded = append(encoded, encodeName(name))
+	}
+	return path.Join(encoded...)
+}

@@ -1,0 +1,265 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/trustmirror/trustmirror/storage"
+)
+
+// admit finds out whether an object may be served in ref's repository and
+// records it. Errors: *Refusal and what fetching gives.
+func (g *Gate) admit(ctx context.Context, image *Image, set *TargetSet, ref Ref, document bool) error {
+	if targets := g.current(image, set.ByDigest(ref.Digest)); document && len(targets) > 0 {
+		return g.admitSigned(ctx, image, ref, targets[0])
+	}
+	expected, err := g.expected(ctx, image, set, ref, document)
+	if err != nil {
+		return err
+	}
+	if len(expected) == 0 {
+		if err := g.discover(ctx, image, set, ref, document); err != nil {
+			return err
+		}
+		if expected, err = g.expected(ctx, image, set, ref, document); err != nil || len(expected) == 0 {
+			return err // discovery of a copy's document admits it at once
+		}
+	}
+	if document {
+		return g.admitListed(ctx, image, ref, expected)
+	}
+	return g.admitBlob(ctx, image, set, ref, expected)
+}
+
+// expected returns what admitted documents that hold now say of an object.
+func (g *Gate) expected(ctx context.Context, image *Image, set *TargetSet, ref Ref, document bool) ([]storage.Admission, error) {
+	records, err := g.store.Expected(ctx, ref.Name(), ref.Digest)
+	if err != nil {
+		return nil, storageError(err)
+	}
+	records = slices.DeleteFunc(records, func(a storage.Admission) bool { return isDocument(a.Kind) != document })
+	return g.holding(image, set, records), nil
+}
+
+// admitSigned admits a document that is signed itself.
+func (g *Gate) admitSigned(ctx context.Context, image *Image, ref Ref, target Target) error {
+	doc, err := g.document(ctx, image, ref, target.Digest, target.Size)
+	if err != nil {
+		return err
+	}
+	root := descriptor{mediaType: doc.mediaType, digest: doc.digest, size: int64(len(doc.raw))}
+	return g.record(ctx, image, ref, []storage.Admission{g.edge(ref, target, doc.kind, root, "", storage.ProofSigned)}, g.named(ref, target, doc))
+}
+
+// admitListed admits a manifest because indexes that are admitted list it (D4).
+func (g *Gate) admitListed(ctx context.Context, image *Image, ref Ref, expected []storage.Admission) error {
+	var admissions, expectations []storage.Admission
+	var failed error
+	for _, e := range expected {
+		doc, err := g.document(ctx, image, ref, e.Digest, e.Size, e.MediaType)
+		if err == nil {
+			err = g.matchesPlatform(ctx, image, ref, e.Parent, doc)
+		}
+		if err != nil {
+			failed = cmp.Or(failed, err)
+			continue
+		}
+		e.At = g.now()
+		admissions = append(admissions, e)
+		expectations = append(expectations, g.named(ref, Target{Tag: e.Tag, Digest: e.Signed}, doc)...)
+	}
+	if len(admissions) == 0 {
+		return failed
+	}
+	return g.record(ctx, image, ref, admissions, expectations)
+}
+
+// matchesPlatform holds the platforms for which an index lists a manifest
+// against the manifest's config (D4).
+func (g *Gate) matchesPlatform(ctx context.Context, image *Image, repo Ref, index digest.Digest, doc *document) error {
+	parent, err := g.document(ctx, image, repo, index, 0)
+	if err != nil {
+		return err
+	}
+	for _, entry := range parent.manifests {
+		if entry.digest != doc.digest || entry.platform == nil || !isImageConfig(doc.config.mediaType) {
+			continue
+		}
+		config, err := g.config(ctx, image, repo, doc.config)
+		if err != nil {
+			return err
+		}
+		if !config.runs(entry.platform) {
+			return Refuse(PlatformMismatch, "%s is listed for %s but its config says %s/%s", doc.digest, entry.platform, config.OS, config.Architecture)
+		}
+	}
+	return nil
+}
+
+// admitBlob brings a blob into storage and admits it for each reason that holds:
+// a layer that rests on a diff ID is decompressed first (C4). A manifest whose
+// layer turns out not to be what its config says is broken for good.
+func (g *Gate) admitBlob(ctx context.Context, image *Image, set *TargetSet, ref Ref, expected []storage.Admission) error {
+	for {
+		var admissions []storage.Admission
+		var failed error
+		for _, e := range expected {
+			var layer *storage.Admission
+			if e.Proof == storage.ProofDiffID {
+				layer = &e
+			}
+			err := g.blob(ctx, image, ref, e.Size, layer)
+			if layer != nil && ReasonOf(err) == LayerMismatch {
+				if err := g.markBroken(ctx, ref, e); err != nil {
+					return err
+				}
+			}
+			if err != nil {
+				failed = cmp.Or(failed, err)
+				continue
+			}
+			e.At = g.now()
+			admissions = append(admissions, e)
+		}
+		if len(admissions) == 0 {
+			return failed
+		}
+		done, err := g.recordBlob(ctx, image, set, ref, expected, admissions)
+		if done || err != nil {
+			return err
+		}
+		if expected, err = g.expected(ctx, image, set, ref, false); err != nil {
+			return err
+		}
+	}
+}
+
+// recordBlob writes a blob's admissions, unless more is expected of it by now.
+func (g *Gate) recordBlob(ctx context.Context, image *Image, set *TargetSet, ref Ref, expected, admissions []storage.Admission) (done bool, err error) {
+	g.recording.Lock()
+	defer g.recording.Unlock()
+	now, err := g.expected(ctx, image, set, ref, false)
+	if err != nil || len(now) > len(expected) {
+		return false, err
+	}
+	return true, g.write(ctx, admissions, nil)
+}
+
+// markBroken records that a copy's manifest names a layer that isn't what its
+// config says, and so is every index that lists it: facts about their bytes.
+func (g *Gate) markBroken(ctx context.Context, ref Ref, layer storage.Admission) error {
+	manifest, err := g.store.Admissions(ctx, ref.Name(), layer.Parent)
+	if err != nil {
+		return storageError(err)
+	}
+	var broken []storage.Admission
+	for _, m := range manifest {
+		broken = append(broken, m)
+		if m.Parent == "" {
+			continue
+		}
+		index, err := g.store.Admissions(ctx, ref.Name(), m.Parent)
+		if err != nil {
+			return storageError(err)
+		}
+		broken = append(broken, index...)
+	}
+	for i := range broken {
+		broken[i].Parent, broken[i].Proof, broken[i].At = layer.Digest, storage.ProofBroken, g.now()
+	}
+	return g.write(ctx, broken, nil)
+}
+
+// record writes what was found out: first what is expected, then what is
+// admitted. It refuses a manifest of a copy that contradicts what is known of a
+// layer.
+func (g *Gate) record(ctx context.Context, image *Image, repo Ref, admissions, expectations []storage.Admission) error {
+	checked := map[digest.Digest]bool{}
+	for {
+		unchecked, err := g.recordUnless(ctx, checked, admissions, expectations)
+		if err != nil || len(unchecked) == 0 {
+			return err
+		}
+		for _, e := range unchecked {
+			if err := g.blob(ctx, image, repo.WithDigest(e.Digest), e.Size, &e); err != nil {
+				return err
+			}
+			checked[e.Digest] = true
+		}
+	}
+}
+
+// recordUnless records, unless there are layers which are served already and
+// whose diff ID nobody computed yet: these it returns.
+func (g *Gate) recordUnless(ctx context.Context, checked map[digest.Digest]bool, admissions, expectations []storage.Admission) (unchecked []storage.Admission, err error) {
+	g.recording.Lock()
+	defer g.recording.Unlock()
+	for _, e := range expectations {
+		if e.DiffID == "" {
+			continue
+		}
+		known, err := g.store.Admissions(ctx, e.Repository, e.Digest)
+		if err != nil {
+			return nil, storageError(err)
+		}
+		for _, k := range known {
+			switch {
+			case k.DiffID != "" && k.DiffID != e.DiffID:
+				return nil, Refuse(LayerMismatch, "%s says that layer %s has diff ID %s, but it has %s", e.Parent, e.Digest, e.DiffID, k.DiffID)
+			case k.DiffID == "" && e.Proof == storage.ProofDiffID && !checked[e.Digest]:
+				unchecked = append(unchecked, e)
+			}
+		}
+	}
+	if len(unchecked) > 0 {
+		return unchecked, nil
+	}
+	return nil, g.write(ctx, admissions, expectations)
+}
+
+func (g *Gate) write(ctx context.Context, admissions, expectations []storage.Admission) error {
+	if err := g.store.Expect(ctx, expectations...); err != nil {
+		return storageError(err)
+	}
+	if err := g.store.Admit(ctx, admissions...); err != nil {
+		return storageError(err)
+	}
+	for _, a := range admissions {
+		if a.Proof == storage.ProofBroken {
+			continue
+		}
+		repo, err := ParseRef(a.Repository)
+		if err != nil {
+			return err
+		}
+		g.decided(ctx, Decision{At: a.At, Ref: repo.WithDigest(a.Digest), Admission: &a})
+	}
+	return nil
+}
+
+// named lists what an admitted document leads to, to be checked when it's asked for.
+func (g *Gate) named(repo Ref, target Target, doc *document) []storage.Admission {
+	var list []storage.Admission
+	if doc.kind == storage.KindIndex {
+		for _, m := range doc.manifests {
+			list = append(list, g.edge(repo, target, storage.KindManifest, m, doc.digest, storage.ProofListed))
+		}
+		return list
+	}
+	list = append(list, g.edge(repo, target, storage.KindConfig, doc.config, doc.digest, storage.ProofListed))
+	for _, l := range doc.layers {
+		list = append(list, g.edge(repo, target, storage.KindLayer, l, doc.digest, storage.ProofListed))
+	}
+	return list
+}
+
+// edge is one edge of a chain of trust.
+func (g *Gate) edge(repo Ref, target Target, kind storage.Kind, d descriptor, parent digest.Digest, proof storage.Proof) storage.Admission {
+	return storage.Admission{
+		Repository: repo.Name(), Digest: d.digest, Kind: kind, MediaType: d.mediaType, Size: d.size,
+		Tag: target.Tag, Signed: target.Digest, Parent: parent, Proof: proof, At: g.now(),
+	}
+}

@@ -1,0 +1,210 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/trustmirror/trustmirror/storage"
+)
+
+// document returns a manifest or an index: from storage, hashed again, or from
+// the image's repositories, the given one first. size is 0 where nobody knows
+// it; claims are the media types that documents name for it.
+func (g *Gate) document(ctx context.Context, image *Image, repo Ref, d digest.Digest, size int64, claims ...string) (*document, error) {
+	raw, err := g.stored(ctx, d, size)
+	if err == nil {
+		return parseDocument(raw, d, claims...)
+	}
+	if !errors.Is(err, storage.ErrNotFound) {
+		return nil, err
+	}
+	return share(g, ctx, "fetch "+d.String(), nil, func(ctx context.Context) (*document, error) {
+		if raw, err := g.stored(ctx, d, size); err == nil {
+			return parseDocument(raw, d, claims...)
+		}
+		var doc *document
+		err := g.fromAny(ctx, image, repo, d, func(ref Ref) (err error) {
+			doc, err = g.fetchDocument(ctx, ref, size, claims...)
+			return err
+		})
+		return doc, err
+	})
+}
+
+// stored reads a document or a config from storage (S5): storage.ErrNotFound if
+// it isn't there or was damaged.
+func (g *Gate) stored(ctx context.Context, d digest.Digest, size int64) ([]byte, error) {
+	raw, err := g.store.ReadDocument(ctx, d, MaxDocument)
+	var corrupt *storage.CorruptError
+	switch {
+	case err == nil && size > 0 && int64(len(raw)) != size:
+		return nil, Refuse(SizeMismatch, "%s has %d bytes, but its descriptor says %d", d, len(raw), size)
+	case err == nil:
+		return raw, nil
+	case errors.Is(err, storage.ErrNotFound), errors.As(err, &corrupt):
+		return nil, storage.ErrNotFound
+	}
+	return nil, storageError(err)
+}
+
+// fetchDocument fetches a document by digest from one repository, checks it (D1
+// to D3) and commits it.
+func (g *Gate) fetchDocument(ctx context.Context, ref Ref, size int64, claims ...string) (*document, error) {
+	desc, raw, err := g.fetcher.Manifest(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if size > 0 && int64(len(raw)) != size {
+		return nil, Refuse(SizeMismatch, "%s delivered %d bytes for %s, which has %d", ref.Name(), len(raw), ref.Digest, size)
+	}
+	if got := ref.Digest.Algorithm().FromBytes(raw); got != ref.Digest {
+		return nil, Refuse(DigestMismatch, "%s delivered a document with digest %s for %s: what it holds is not what was signed", ref.Name(), got, ref.Digest)
+	}
+	return g.commitDocument(ctx, raw, ref.Digest, append(claims, desc.MediaType)...)
+}
+
+func (g *Gate) commitDocument(ctx context.Context, raw []byte, d digest.Digest, claims ...string) (*document, error) {
+	doc, err := parseDocument(raw, d, claims...)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.store.Put(ctx, d, int64(len(raw)), bytes.NewReader(raw)); err != nil {
+		return nil, storageError(err)
+	}
+	return doc, nil
+}
+
+// config returns an image's config, parsed.
+func (g *Gate) config(ctx context.Context, image *Image, repo Ref, d descriptor) (*imageConfig, error) {
+	if d.size > MaxDocument {
+		return nil, Refuse(SizeMismatch, "config %s has %d bytes; at most %d are accepted", d.digest, d.size, MaxDocument)
+	}
+	raw, err := g.bytes(ctx, image, repo, storage.Admission{Kind: storage.KindConfig, Digest: d.digest, Size: d.size})
+	if err != nil {
+		return nil, err
+	}
+	return parseConfig(raw, d.digest)
+}
+
+// bytes returns a document's or a config's bytes, hashed just now (S5).
+func (g *Gate) bytes(ctx context.Context, image *Image, repo Ref, a storage.Admission) ([]byte, error) {
+	raw, err := g.stored(ctx, a.Digest, a.Size)
+	if !errors.Is(err, storage.ErrNotFound) {
+		return raw, err
+	}
+	if isDocument(a.Kind) {
+		doc, err := g.document(ctx, image, repo, a.Digest, a.Size, a.MediaType)
+		if err != nil {
+			return nil, err
+		}
+		return doc.raw, nil
+	}
+	if err := g.blob(ctx, image, repo.WithDigest(a.Digest), a.Size, nil); err != nil {
+		return nil, err
+	}
+	raw, err = g.stored(ctx, a.Digest, a.Size)
+	if errors.Is(err, storage.ErrNotFound) {
+		err = Unavailable(StorageUnavailable, "%s is gone from storage again right after it was stored", a.Digest)
+	}
+	return raw, err
+}
+
+// blob brings a blob into storage, if it isn't there: bytes that hash to its
+// digest and, where layer names one, decompress to its diff ID (C4).
+func (g *Gate) blob(ctx context.Context, image *Image, ref Ref, size int64, layer *storage.Admission) error {
+	key := "blob " + ref.Digest.String()
+	if layer != nil {
+		key += " is " + layer.DiffID.String() + " as " + layer.MediaType
+	}
+	_, err := share(g, ctx, key, nil, func(ctx context.Context) (struct{}, error) {
+		content, err := g.store.OpenContent(ctx, ref.Digest)
+		switch {
+		case err == nil:
+			defer content.Close()
+			if layer == nil {
+				return struct{}{}, nil
+			}
+			return struct{}{}, drain(g.check(content, size, layer))
+		case !errors.Is(err, storage.ErrNotFound):
+			return struct{}{}, storageError(err)
+		}
+		return struct{}{}, g.fromAny(ctx, image, ref, ref.Digest, func(ref Ref) error {
+			return g.fetchBlob(ctx, ref, size, layer)
+		})
+	})
+	return err
+}
+
+func (g *Gate) fetchBlob(ctx context.Context, ref Ref, size int64, layer *storage.Admission) error {
+	body, err := g.fetcher.Blob(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	checked := g.check(upstreamReader{body}, size, layer)
+	defer checked.Close()
+	err = g.store.Put(ctx, ref.Digest, size, checked)
+	var mismatch *storage.MismatchError
+	switch {
+	case err == nil || ReasonOf(err) != "":
+		return err
+	case errors.As(err, &mismatch) && mismatch.GotSize != mismatch.WantSize:
+		return Refuse(SizeMismatch, "%s delivered another number of bytes for %s than its descriptor says: %w", ref.Name(), ref.Digest, err)
+	case errors.As(err, &mismatch):
+		return Refuse(DigestMismatch, "%s delivered other bytes for %s: %w", ref.Name(), ref.Digest, err)
+	}
+	return storageError(err)
+}
+
+// check returns a reader of r's bytes that fails at their end if layer's diff ID
+// isn't theirs.
+func (g *Gate) check(r io.Reader, size int64, layer *storage.Admission) io.ReadCloser {
+	if layer == nil {
+		return io.NopCloser(r)
+	}
+	return newDiffIDReader(r, layer.MediaType, size, layer.DiffID)
+}
+
+func drain(r io.ReadCloser) error {
+	_, err := io.Copy(io.Discard, r)
+	if err != nil && ReasonOf(err) == "" {
+		err = storageError(err)
+	}
+	return errors.Join(err, r.Close())
+}
+
+// upstreamReader says of errors that have no reason that they are the upstream's.
+type upstreamReader struct{ io.Reader }
+
+func (r upstreamReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF && ReasonOf(err) == "" {
+		err = Unavailable(UpstreamUnavailable, "the download broke off: %w", err)
+	}
+	return n, err
+}
+
+// fromAny tries the image's repositories, the given one first, until one has the
+// object (C5). An upstream that is away or has no such object makes room for the
+// next; whatever else goes wrong ends it.
+func (g *Gate) fromAny(ctx context.Context, image *Image, repo Ref, d digest.Digest, fetch func(Ref) error) error {
+	var failed error
+	for _, r := range image.repositories(repo) {
+		err := fetch(r.WithDigest(d))
+		reason := ReasonOf(err)
+		if reason != NotFound && reason != UpstreamUnavailable && reason != RateLimited {
+			return err
+		}
+		if failed == nil || ReasonOf(failed) == NotFound && reason != NotFound { // could not tell, rather than isn't there
+			failed = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return failed
+}

@@ -1,0 +1,35 @@
+package notary
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// rootLeaf returns the certificate that makes a key a root key of the GUN (T3):
+// the first of its chain, the only one that is no CA, and issued to the GUN.
+// Whether it is in date is judged apart, since that changes with time.
+func (k *Key) rootLeaf(gun string) (*x509.Certificate, error) {
+	if len(k.certificates) == 0 {
+		return nil, fmt.Errorf("its type is %s, not a certificate", k.keyType)
+	}
+	for i, cert := range k.certificates {
+		if cert.IsCA == (i == 0) {
+			return nil, errors.New("its chain has to begin with the only certificate that is no CA")
+		}
+	}
+	leaf := k.certificates[0]
+	switch leaf.SignatureAlgorithm {
+	case x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1, x509.MD5WithRSA, x509.MD2WithRSA:
+		return nil, fmt.Errorf("its certificate is signed with %s", leaf.SignatureAlgorithm)
+	}
+	if leaf.Subject.CommonName != gun {
+		return nil, fmt.Errorf("its certificate is that of %.200q", leaf.Subject.CommonName)
+	}
+	return leaf, nil
+}
+
+func inDate(cert *x509.Certificate, now time.Time) bool {
+	return !now.Before(cert.NotBefore) && !now.After(cert.NotAfter)
+}
