@@ -19,18 +19,23 @@ const maxSearched = 256
 // admitted so far names: a pod pinned to a digest on an empty cache. What it
 // finds is recorded as expected, or admitted at once.
 func (g *Gate) discover(ctx context.Context, image *Image, set *TargetSet, ref Ref, document bool) error {
-	s := search{gate: g, image: image, set: set, ref: ref, left: maxSearched}
-	if document && ref.Name() != image.Signed.Name() {
-		return s.copyDocument(ctx)
+	s := &search{gate: g, image: image, set: set, left: maxSearched}
+	nothing := Refuse(NotAdmitted, "nothing that is signed for %s leads to %s", image.Signed.Name(), ref.Digest)
+	isCopy := ref.Name() != image.Signed.Name()
+	if document && isCopy {
+		return s.copyDocument(ctx, ref, nothing)
 	}
-	found, err := s.signed(ctx, document)
-	if found || err != nil {
+	found, err := s.signed(ctx, ref, document)
+	if len(found) > 0 || err != nil {
 		return err
 	}
-	if !document && ref.Name() != image.Signed.Name() {
-		return s.copyTags(ctx)
+	if !document && isCopy {
+		found, err = s.copyTags(ctx, ref)
+		if len(found) > 0 || err != nil {
+			return err
+		}
 	}
-	return s.nothing()
+	return nothing
 }
 
 // search is one walk over what is signed.
@@ -38,12 +43,7 @@ type search struct {
 	gate  *Gate
 	image *Image
 	set   *TargetSet
-	ref   Ref // what is looked for
 	left  int // documents that may still be searched
-}
-
-func (s *search) nothing() error {
-	return Refuse(NotAdmitted, "nothing that is signed for %s leads to %s", s.image.Signed.Name(), s.ref.Digest)
 }
 
 // targets lists what holds, each digest once.
@@ -69,58 +69,62 @@ func (s *search) spend() error {
 	return nil
 }
 
-// signed walks from the signed digests down, recording what each document names,
-// until the object is named.
-func (s *search) signed(ctx context.Context, document bool) (found bool, err error) {
+// signed walks from the signed digests down, recording for ref's repository what
+// each document names, until ref is named. It returns what names ref.
+func (s *search) signed(ctx context.Context, ref Ref, document bool) ([]storage.Admission, error) {
 	for _, t := range s.targets() {
-		doc, err := s.walk(ctx, t, descriptor{digest: t.Digest, size: t.Size})
+		manifests, fresh, err := s.walk(ctx, ref, t, descriptor{digest: t.Digest, size: t.Size})
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		if found, err := s.expected(ctx, document); found || err != nil {
-			return found, err
+		for _, m := range manifests {
+			if document { // only what is below the manifests is missing then
+				break
+			}
+			_, more, err := s.walk(ctx, ref, t, m)
+			if err != nil {
+				return nil, err
+			}
+			fresh = fresh || more
 		}
-		if document || doc == nil || doc.kind != storage.KindIndex {
+		if !fresh {
 			continue
 		}
-		for _, m := range doc.manifests {
-			if _, err := s.walk(ctx, t, m); err != nil {
-				return false, err
-			}
-		}
-		if found, err := s.expected(ctx, document); found || err != nil {
+		if found, err := s.gate.expected(ctx, s.image, s.set, ref, document); len(found) > 0 || err != nil {
 			return found, err
 		}
 	}
-	return false, nil
+	return s.gate.expected(ctx, s.image, s.set, ref, document)
 }
 
-// walk records what one signed document names, unless that was done before. A
-// document that is refused or gone leads nowhere: nil.
-func (s *search) walk(ctx context.Context, t Target, d descriptor) (*document, error) {
+// walk records what one signed document names, unless that was done before
+// (fresh tells), and returns the manifests that it lists. A document that is
+// refused or gone leads nowhere.
+func (s *search) walk(ctx context.Context, ref Ref, t Target, d descriptor) (manifests []descriptor, fresh bool, err error) {
 	g := s.gate
+	key := ref.Name() + " " + t.Digest.String() + " " + d.digest.String()
+	if manifests, ok := g.walked.Get(key); ok {
+		return manifests, false, nil
+	}
+	if err := s.spend(); err != nil {
+		return nil, false, err
+	}
 	var claims []string
 	if d.mediaType != "" {
 		claims = append(claims, d.mediaType)
 	}
-	if err := s.spend(); err != nil {
-		return nil, err
-	}
 	doc, err := g.document(ctx, s.image, s.image.Signed, d.digest, d.size, claims...)
 	if leadsNowhere(err) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	key := s.ref.Name() + " " + t.Digest.String() + " " + d.digest.String()
-	if !g.walked.Contains(key) {
-		if err := g.record(ctx, s.image, s.ref, nil, g.named(s.ref, t, doc)); err != nil {
-			return nil, err
-		}
-		g.walked.Add(key, struct{}{})
+	if err := g.record(ctx, s.image, ref, nil, g.named(ref, t, doc)); err != nil {
+		return nil, false, err
 	}
-	return doc, nil
+	g.walked.Add(key, doc.manifests)
+	return doc.manifests, true, nil
 }
 
 // leadsNowhere tells whether err is a verdict about one document, so that a
@@ -131,63 +135,63 @@ func leadsNowhere(err error) bool {
 	return errors.As(err, &refusal) || errors.As(err, &notFound)
 }
 
-func (s *search) expected(ctx context.Context, document bool) (bool, error) {
-	found, err := s.gate.expected(ctx, s.image, s.set, s.ref, document)
-	return len(found) > 0, err
-}
-
-// copyDocument fetches a document of a copy and holds it against everything that
-// is signed (C1, C2: by digest, for any signed tag).
-func (s *search) copyDocument(ctx context.Context) error {
-	doc, err := s.gate.fetchDocument(ctx, s.ref, 0)
+// copyDocument fetches a document of a copy, and holds it against what is signed
+// with the same config (C1, C2: by digest, for any signed tag).
+func (s *search) copyDocument(ctx context.Context, ref Ref, nothing error) error {
+	doc, err := s.gate.fetchDocument(ctx, ref, 0)
 	var notFound *NotFoundError
 	if errors.As(err, &notFound) {
-		return Refuse(NotAdmitted, "%s has no %s, and nothing that is signed for %s is known to lead to it", s.ref.Name(), s.ref.Digest, s.image.Signed.Name())
+		return Refuse(NotAdmitted, "%s has no %s, and nothing that is signed for %s is known to lead to it", ref.Name(), ref.Digest, s.image.Signed.Name())
 	}
 	if err != nil {
 		return err
 	}
-	return s.match(ctx, doc, s.targets(), s.nothing())
-}
-
-// match admits a copy's document for the first target that it matches. If it
-// matches none, it returns the refusal that says most: none, unless for some
-// target the configs are right and something else is wrong.
-func (s *search) match(ctx context.Context, doc *document, targets []Target, none error) error {
-	for _, t := range targets {
-		if err := s.spend(); err != nil {
+	manifest := doc
+	if doc.kind == storage.KindIndex {
+		if len(doc.manifests) == 0 {
+			return nothing
+		}
+		first := doc.manifests[0]
+		if manifest, err = s.gate.document(ctx, s.image, ref, first.digest, first.size, first.mediaType); err != nil {
 			return err
-		}
-		err := s.gate.admitCopy(ctx, s.image, s.ref, doc, t)
-		if err == nil {
-			return nil
-		}
-		if !leadsNowhere(err) {
-			return err
-		}
-		if reason := ReasonOf(err); reason != ConfigMismatch && reason != ExtraPlatform && reason != NotFound {
-			none = err
 		}
 	}
-	return none
+	edges, err := s.signed(ctx, s.image.Signed.WithDigest(manifest.config.digest), false)
+	if err != nil {
+		return err
+	}
+	for _, e := range edges {
+		err := s.gate.admitCopy(ctx, s.image, ref, doc, Target{Tag: e.Tag, Digest: e.Signed})
+		if err == nil || !leadsNowhere(err) {
+			return err
+		}
+		nothing = err
+	}
+	return nothing
 }
 
 // copyTags looks a copy's tags up, because a blob of the copy may hang from a
 // document that nobody asked for since the cache was emptied.
-func (s *search) copyTags(ctx context.Context) error {
+func (s *search) copyTags(ctx context.Context, ref Ref) ([]storage.Admission, error) {
+	g := s.gate
 	for _, t := range s.targets() {
+		key := ref.Name() + ":" + t.Tag + " " + t.Digest.String()
+		if g.walked.Contains(key) {
+			continue
+		}
 		if err := s.spend(); err != nil {
-			return err
+			return nil, err
 		}
-		tag := Ref{Registry: s.ref.Registry, Repository: s.ref.Repository, Tag: t.Tag}
-		if _, err := s.gate.tagged(ctx, s.image, tag, t); err != nil && !leadsNowhere(err) {
-			return err
+		tag := Ref{Registry: ref.Registry, Repository: ref.Repository, Tag: t.Tag}
+		if _, err := g.tagged(ctx, s.image, tag, t); err != nil && !leadsNowhere(err) {
+			return nil, err
 		}
-		if found, err := s.expected(ctx, false); found || err != nil {
-			return err
+		g.walked.Add(key, nil)
+		if found, err := g.expected(ctx, s.image, s.set, ref, false); len(found) > 0 || err != nil {
+			return found, err
 		}
 	}
-	return s.nothing()
+	return nil, nil
 }
 
 // admitCopyTag asks a copy what its tag is, and admits that for what is signed for

@@ -22,7 +22,7 @@ func (g *Gate) document(ctx context.Context, image *Image, repo Ref, d digest.Di
 	if !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}
-	return share(g, ctx, "fetch "+d.String(), nil, func(ctx context.Context) (*document, error) {
+	return share(g, ctx, "fetch manifest "+image.Signed.WithDigest(d).String(), nil, func(ctx context.Context) (*document, error) {
 		if raw, err := g.stored(ctx, d, size); err == nil {
 			return parseDocument(raw, d, claims...)
 		}
@@ -116,7 +116,7 @@ func (g *Gate) bytes(ctx context.Context, image *Image, repo Ref, a storage.Admi
 // blob brings a blob into storage, if it isn't there: bytes that hash to its
 // digest and, where layer names one, decompress to its diff ID (C4).
 func (g *Gate) blob(ctx context.Context, image *Image, ref Ref, size int64, layer *storage.Admission) error {
-	key := "blob " + ref.Digest.String()
+	key := "fetch blob " + image.Signed.WithDigest(ref.Digest).String()
 	if layer != nil {
 		key += " is " + layer.DiffID.String() + " as " + layer.MediaType
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/singleflight"
 
@@ -63,8 +62,8 @@ type Gate struct {
 	ctx     context.Context // of shared work; ends with Close
 	cancel  context.CancelFunc
 	flights singleflight.Group
-	refused *expirable.LRU[string, refused] // by flight
-	walked  *lru.Cache[string, struct{}]    // signed documents whose children are recorded
+	refused *lru.Cache[string, refused]      // by flight
+	walked  *lru.Cache[string, []descriptor] // what was searched: signed documents, with the manifests that they list, and tags of copies
 
 	recording sync.Mutex // held while records are compared and written
 
@@ -73,10 +72,11 @@ type Gate struct {
 	working sync.WaitGroup // shared work; grows only while not closed
 }
 
-// refused is a remembered refusal, good while the signed targets are the same.
+// refused is a remembered refusal, good until it's old or other targets are signed.
 type refused struct {
 	refusal *Refusal
 	set     *TargetSet
+	at      time.Time
 }
 
 // NewGate makes a Gate; Close it when done.
@@ -84,14 +84,17 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if c.Policy == nil || c.Fetcher == nil || c.Store == nil {
 		return nil, errors.New("a gate needs a policy, a fetcher and a store")
 	}
-	walked, err := lru.New[string, struct{}](maxWalked)
+	walked, err := lru.New[string, []descriptor](maxWalked)
+	if err != nil {
+		return nil, err
+	}
+	known, err := lru.New[string, refused](maxRefusals)
 	if err != nil {
 		return nil, err
 	}
 	g := &Gate{
 		policy: c.Policy, fetcher: c.Fetcher, store: c.Store, now: c.Clock, decided: c.Decided,
-		refused: expirable.NewLRU[string, refused](maxRefusals, nil, refusalMemory),
-		walked:  walked,
+		refused: known, walked: walked,
 	}
 	if g.now == nil {
 		g.now = time.Now
@@ -225,7 +228,7 @@ func (g *Gate) tagged(ctx context.Context, image *Image, ref Ref, target Target)
 	if err != nil {
 		return "", err
 	}
-	return share(g, ctx, "tag "+ref.String(), set, func(ctx context.Context) (digest.Digest, error) {
+	return share(g, ctx, "resolve "+ref.String(), set, func(ctx context.Context) (digest.Digest, error) {
 		return g.admitCopyTag(ctx, image, set, ref)
 	})
 }
@@ -241,9 +244,9 @@ func (g *Gate) admission(ctx context.Context, image *Image, ref Ref, document bo
 	if err == nil || !undecided(err) {
 		return admission, err
 	}
-	key := "blob "
+	key := "admit blob "
 	if document {
-		key = "manifest "
+		key = "admit manifest "
 	}
 	before := err
 	return share(g, ctx, key+ref.String(), set, func(ctx context.Context) (storage.Admission, error) {
@@ -377,7 +380,9 @@ func storageError(err error) error {
 func share[T any](g *Gate, ctx context.Context, key string, set *TargetSet, work func(context.Context) (T, error)) (T, error) {
 	var none T
 	if known, ok := g.refused.Get(key); ok && known.set == set {
-		return none, known.refusal
+		if age := g.now().Sub(known.at); age >= 0 && age < refusalMemory { // clocks jump
+			return none, known.refusal
+		}
 	}
 	result := g.flights.DoChan(key, func() (value any, err error) {
 		if err := g.begin(); err != nil {
@@ -394,7 +399,7 @@ func share[T any](g *Gate, ctx context.Context, key string, set *TargetSet, work
 		value, err = work(ctx)
 		var refusal *Refusal
 		if errors.As(err, &refusal) {
-			g.refused.Add(key, refused{refusal, set})
+			g.refused.Add(key, refused{refusal, set, g.now()})
 		}
 		return value, err
 	})

@@ -86,7 +86,7 @@ func wantRefusal(t *testing.T, err error, want Reason) {
 
 func TestDiffIDAccepts(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	tar := testTar(300_000)
+	tar := testTar(150_000)
 	noChecksum := []zstd.EOption{zstd.WithEncoderCRC(false)}
 	for name, layer := range map[string]struct {
 		mediaType string
@@ -100,8 +100,8 @@ func TestDiffIDAccepts(t *testing.T) {
 		"Docker gzip":          {dockerLayerGzip, gzipped(t, 9, tar), tar},
 		"gzip, not compressed": {dockerLayerGzip, gzipped(t, 0, tar), tar},
 		"gzip of nothing":      {dockerLayerGzip, gzipped(t, 6, nil), nil},
-		"gzip of many members": {dockerLayerGzip, gzipped(t, 6, tar[:100], nil, tar[100:200_000], tar[200_000:]), tar},
-		"gzip of a zero file":  {dockerLayerGzip, gzipped(t, 6, make([]byte, 64<<20)), make([]byte, 64<<20)},
+		"gzip of many members": {dockerLayerGzip, gzipped(t, 6, tar[:100], nil, tar[100:100_000], tar[100_000:]), tar},
+		"gzip of a zero file":  {dockerLayerGzip, gzipped(t, 6, make([]byte, 1<<20)), make([]byte, 1<<20)},
 		"OCI zstd":             {ocispec.MediaTypeImageLayerZstd, zstandard(t, tar), tar},
 		"Docker zstd":          {dockerLayerZstd, zstandard(t, tar), tar},
 		"zstd of nothing":      {dockerLayerZstd, zstandard(t, nil, zstd.WithZeroFrames(true)), nil},
@@ -110,7 +110,7 @@ func TestDiffIDAccepts(t *testing.T) {
 		"zstd, best":           {dockerLayerZstd, zstandard(t, tar, zstd.WithEncoderLevel(zstd.SpeedBestCompression)), tar},
 		"zstd, widest window":  {dockerLayerZstd, zstandard(t, tar, zstd.WithWindowSize(maxZstdWindow)), tar},
 		"zstd of two frames":   {dockerLayerZstd, concat(zstandard(t, tar[:1000]), zstandard(t, tar[1000:], noChecksum...)), tar},
-		"zstd of a zero file":  {dockerLayerZstd, zstandard(t, make([]byte, 64<<20)), make([]byte, 64<<20)},
+		"zstd of a zero file":  {dockerLayerZstd, zstandard(t, make([]byte, 1<<20)), make([]byte, 1<<20)},
 	} {
 		for chunks, reader := range map[string]func(io.Reader) io.Reader{
 			"whole":         func(r io.Reader) io.Reader { return r },
@@ -172,35 +172,40 @@ func TestAttack18_LayerRefused(t *testing.T) {
 }
 
 // No layer that was cut short is accepted, wherever the cut, nor is one of which
-// a bit was flipped, unless it still decompresses to the same (a flipped
-// timestamp in gzip's header, which the blob's own digest covers).
+// a bit was flipped, unless it still is a layer of the same tar to other decoders
+// (some bits mean nothing, such as the time in gzip's header; the blob's own
+// digest covers them).
 func TestDiffIDRefusesDamage(t *testing.T) {
-	tar := testTar(2000)
+	tar := testTar(1000)
 	diffID := digest.FromBytes(tar)
-	for mediaType, blob := range map[string][]byte{
-		dockerLayer:     tar,
-		dockerLayerGzip: gzipped(t, 6, tar),
-		dockerLayerZstd: zstandard(t, tar),
+	for _, layer := range []struct {
+		mediaType string
+		blob      []byte
+		oracle    func([]byte) ([]byte, error)
+	}{
+		{dockerLayer, tar, func(blob []byte) ([]byte, error) { return blob, nil }},
+		{dockerLayerGzip, gzipped(t, 6, tar), stdlibGunzip},
+		{dockerLayerZstd, zstandard(t, tar), func(blob []byte) ([]byte, error) { return zstdOracle(t, blob) }},
 	} {
-		for cut := range blob {
-			_, err := checkLayer(bytes.NewReader(blob[:cut]), mediaType, cut, diffID)
+		for cut := range layer.blob {
+			_, err := checkLayer(bytes.NewReader(layer.blob[:cut]), layer.mediaType, cut, diffID)
 			wantRefusal(t, err, LayerMismatch)
 		}
-		for i := range blob {
-			damaged := bytes.Clone(blob)
+		refused := 0
+		for i := range layer.blob {
+			damaged := bytes.Clone(layer.blob)
 			damaged[i] ^= 1 << (i % 8)
-			_, err := checkLayer(bytes.NewReader(damaged), mediaType, len(damaged), diffID)
-			if inGzipHeader := mediaType == dockerLayerGzip && i >= 4 && i < 10; inGzipHeader && err == nil {
+			if _, err := checkLayer(bytes.NewReader(damaged), layer.mediaType, len(damaged), diffID); err != nil {
+				wantRefusal(t, err, LayerMismatch)
+				refused++
 				continue
 			}
-			if mediaType == dockerLayerZstd && err == nil {
-				plain, unzstdErr := zstdOracle(t, damaged)
-				if unzstdErr != nil || !bytes.Equal(plain, tar) {
-					t.Fatalf("accepted with byte %d flipped", i)
-				}
-				continue
+			if plain, err := layer.oracle(damaged); err != nil || !bytes.Equal(plain, tar) {
+				t.Errorf("%s: accepted with byte %d flipped, though it's another tar: %v", layer.mediaType, i, err)
 			}
-			wantRefusal(t, err, LayerMismatch)
+		}
+		if refused < len(layer.blob)*9/10 {
+			t.Errorf("%s: only %d of %d damaged layers refused", layer.mediaType, refused, len(layer.blob))
 		}
 	}
 }
