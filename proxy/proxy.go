@@ -1,0 +1,194 @@
+// Package proxy is the HTTP server of the mirror: the pull half of the OCI
+// distribution specification, read only.
+//
+// The way of a request: ServeHTTP (proxy.go) matches a route (routes.go), reads
+// from the request which object of which registry is meant (naming.go), asks the
+// Gate for it (handlers.go) and sends what it gets (content.go). Whatever fails on
+// the way is an error that one table turns into a response (errors.go). Nothing
+// here decides whether something may be served.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/auth"
+	"github.com/gorilla/mux"
+
+	"github.com/trustmirror/trustmirror/storage"
+	"github.com/trustmirror/trustmirror/verify"
+)
+
+// Gate is what the server gets its content from: it returns only what is
+// verified, stored and admitted in the repository that the Ref names.
+//
+// Errors: *verify.Refusal, *verify.NotFoundError, *verify.UnavailableError,
+// *verify.InvalidError, and the context's own; anything else is answered as an
+// internal error.
+type Gate interface {
+	// Manifest opens a manifest or an index by tag or digest. The caller closes
+	// the content.
+	Manifest(ctx context.Context, ref verify.Ref) (*storage.Content, storage.Admission, error)
+	// Blob opens a config or a layer by digest. The caller closes the content.
+	Blob(ctx context.Context, ref verify.Ref) (*storage.Content, storage.Admission, error)
+	// Tags returns the signed tags of a repository, sorted by bytes.
+	Tags(ctx context.Context, ref verify.Ref) ([]string, error)
+	// Repositories returns the configured repositories with their registries,
+	// "docker.io/nicolas/webdis", sorted by bytes.
+	Repositories() []string
+}
+
+var _ Gate = (*verify.Gate)(nil)
+
+// Config is what New needs.
+type Config struct {
+	Gate Gate // required
+
+	// Registries are the registries that a request may name, in canonical form:
+	// "docker.io", "public.ecr.aws", "127.0.0.1:5000".
+	Registries []string
+	// DefaultRegistry is meant by requests that name none; required. It need not
+	// be among Registries.
+	DefaultRegistry string
+
+	// Htpasswd is a file of users with bcrypt hashes, read again when it changes.
+	// Empty: anybody may pull.
+	Htpasswd string
+
+	// WriteTimeout is how long a client may take to accept each MiB of a response;
+	// one that is slower is cut off. 0: one minute.
+	WriteTimeout time.Duration
+
+	// Log gets one line for each request. nil: nothing is logged.
+	Log *slog.Logger
+}
+
+// New makes the handler of the registry API. The error names the field of the
+// configuration that is missing or wrong.
+func New(c Config) (http.Handler, error) {
+	if c.Gate == nil {
+		return nil, errors.New("proxy: no gate is given")
+	}
+	naming, err := newNaming(c.Registries, c.DefaultRegistry)
+	if err != nil {
+		return nil, err
+	}
+	users, err := newUsers(c.Htpasswd)
+	if err != nil {
+		return nil, err
+	}
+	if c.WriteTimeout < 0 {
+		return nil, fmt.Errorf("proxy: the write timeout is %v: it must not be negative", c.WriteTimeout)
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = defaultWriteTimeout
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &server{
+		gate:         c.Gate,
+		naming:       naming,
+		users:        users,
+		router:       newRouter(),
+		writeTimeout: c.WriteTimeout,
+		log:          c.Log,
+	}, nil
+}
+
+// server is immutable once made.
+type server struct {
+	gate         Gate
+	naming       naming
+	users        auth.AccessController // nil: anybody may pull
+	router       *mux.Router
+	writeTimeout time.Duration
+	log          *slog.Logger
+}
+
+// exchange is one request and its response; its handler's goroutine owns it.
+type exchange struct {
+	w     *responseWriter
+	r     *http.Request
+	query url.Values
+
+	route     string     // name of the matched route, or ""
+	name      string     // repository as the path names it, decoded
+	reference string     // tag or digest as the path names it, decoded
+	ref       verify.Ref // zero until the request is understood
+}
+
+// ServeHTTP answers one request and logs it.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	started := time.Now()
+	x := &exchange{w: newResponseWriter(w, s.writeTimeout), r: r}
+	a := s.answer(x)
+	s.logAccess(x, a, time.Since(started))
+	if a.abort {
+		// Returning would end the response as if it were whole.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// answer runs the handler and, where it fails, writes the error.
+func (s *server) answer(x *exchange) answer {
+	err := s.serveRecovering(x)
+	switch {
+	case err == nil:
+		return answer{status: x.w.status, outcome: outcomeServed}
+	case x.w.status != 0:
+		return cutShort(x.r.Context(), x.w.status, err)
+	case errors.Is(err, context.Canceled) && x.r.Context().Err() != nil:
+		return answer{status: statusClientClosed, outcome: outcomeCanceled, abort: true}
+	}
+	a := answerTo(err, x.route)
+	a.write(x)
+	return a
+}
+
+// panicError is a bug that was caught; it is never shown to a client.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+func (s *server) serveRecovering(x *exchange) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{value: v, stack: debug.Stack()}
+		}
+	}()
+	return s.serve(x)
+}
+
+// serve is the way of every request; only its handler writes to the client.
+func (s *server) serve(x *exchange) error {
+	h := x.w.Header()
+	h.Set("Docker-Distribution-API-Version", "registry/2.0")
+	h.Set("X-Content-Type-Options", "nosniff")
+	x.w.refuseBody(x.r)
+	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
+		return errMethod
+	}
+	if err := s.authenticate(x); err != nil {
+		return err
+	}
+	query, err := url.ParseQuery(x.r.URL.RawQuery)
+	if err != nil {
+		return errQuery
+	}
+	x.query = query
+	handle, err := s.match(x)
+	if err != nil {
+		return err
+	}
+	return handle(x)
+}
