@@ -7,7 +7,7 @@
 //
 //	content/<algorithm>/<2 hex>/<hex>                      manifests, configs and layers
 //	admissions/<repository>/<algorithm>/<2 hex>/<hex>/<edge>  one record for each edge
-//	diffids/<algorithm>/<2 hex>/<hex>                      what a layer decompresses to
+//	expectations/…                                         the same, for what nobody has checked yet
 //	tags/<repository>/<tag>/<signed>                       which document is a copy's tag
 //	trust/<gun>/<name>                                     state of a trust source
 //	staging/<random>                                       writes under way

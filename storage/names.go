@@ -16,7 +16,6 @@ const (
 	contentFolder     = "/content"
 	admissionFolder   = "/admissions"
 	expectationFolder = "/expectations"
-	diffIDFolder      = "/diffids"
 	tagFolder         = "/tags"
 	trustFolder       = "/trust"
 	stagingFolder     = "/staging"

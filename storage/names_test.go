@@ -91,7 +91,7 @@ func FuzzParseAdmission(f *testing.F) {
 		if json.Unmarshal(body, &claimed) != nil {
 			return
 		}
-		path, err := claimed.path()
+		path, err := claimed.path(admissionFolder)
 		if err != nil {
 			return
 		}

@@ -183,7 +183,7 @@ func (m *matcher) layers(doc, match *document, config *imageConfig) error {
 		if err := m.descriptorSaysNoMore(doc, layer, at); err != nil {
 			return err
 		}
-		if edge.Proof == storage.ProofDiffID && layerDecompressor(layer.mediaType) == nil {
+		if edge.Proof == storage.ProofDiffID && !canDecompress(layer.mediaType) {
 			return Refuse(MediaType, "layer %s of %s has type %q, which can't be held against its diff ID", layer.digest, doc.digest, layer.mediaType)
 		}
 		m.expectations = append(m.expectations, edge)

@@ -118,13 +118,14 @@ func TestDiffIDAccepts(t *testing.T) {
 			"bytes":         iotest.OneByteReader,
 			"end with data": iotest.DataErrReader,
 		} {
-			for _, want := range []digest.Digest{digest.FromBytes(layer.tar), digest.SHA512.FromBytes(layer.tar)} {
-				got, err := checkLayer(reader(bytes.NewReader(layer.blob)), layer.mediaType, len(layer.blob), want)
-				if err != nil || !bytes.Equal(got, layer.blob) {
-					t.Errorf("%s, %s: %d of %d bytes, %v", name, chunks, len(got), len(layer.blob), err)
-				}
+			got, err := checkLayer(reader(bytes.NewReader(layer.blob)), layer.mediaType, len(layer.blob), digest.FromBytes(layer.tar))
+			if err != nil || !bytes.Equal(got, layer.blob) {
+				t.Errorf("%s, %s: %d of %d bytes, %v", name, chunks, len(got), len(layer.blob), err)
 			}
 		}
+	}
+	if _, err := checkLayer(bytes.NewReader(tar), dockerLayer, len(tar), digest.SHA512.FromBytes(tar)); err != nil {
+		t.Errorf("a sha512 diff ID: %v", err)
 	}
 }
 
@@ -210,6 +211,14 @@ func TestDiffIDRefusesDamage(t *testing.T) {
 	}
 }
 
+// Something must be compressed, even if it's nothing.
+func TestDiffIDRefusesNothing(t *testing.T) {
+	for _, mediaType := range []string{dockerLayerGzip, dockerLayerZstd} {
+		_, err := checkLayer(bytes.NewReader(nil), mediaType, 0, digest.FromString(""))
+		wantRefusal(t, err, LayerMismatch)
+	}
+}
+
 func TestDiffIDMediaTypes(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for _, mediaType := range []string{
@@ -288,6 +297,11 @@ func TestDiffIDCloseStopsTheCheck(t *testing.T) {
 				if err := d.Close(); err != nil {
 					t.Fatal(err)
 				}
+			}
+			select {
+			case <-d.(*diffIDReader).done:
+			default:
+				t.Errorf("%s: the check goes on after Close", mediaType)
 			}
 			if n, err := d.Read(make([]byte, 1)); n != 0 || err == nil {
 				t.Errorf("%s: after Close: %d bytes, %v", mediaType, n, err)

@@ -15,8 +15,8 @@ import (
 const maxZstdWindow = 32 << 20
 
 // unzstd accepts one or more frames with nothing between or after them: no
-// skippable frames, in which data could hide that the diff ID doesn't cover, and
-// no dictionaries (RFC 8878, section 3.1).
+// skippable frames, in which data could hide that the diff ID doesn't cover
+// (RFC 8878, section 3.1). The decoder itself refuses dictionaries.
 func unzstd(w io.Writer, r io.Reader) error {
 	frames := &zstdFrames{r: r}
 	// One at a time decodes in this goroutine and keeps one block in memory.
@@ -127,21 +127,9 @@ func (z *zstdFrames) frameHeader() error {
 		return fmt.Errorf("zstd frame %d: %w", z.frames+1, err)
 	case h.Skippable:
 		return fmt.Errorf("zstd frame %d is a skippable one, whose content no diff ID covers", z.frames+1)
-	case h.DictionaryID != 0:
-		return fmt.Errorf("zstd frame %d needs a dictionary", z.frames+1)
-	case max(h.WindowSize, windowOf(h)) > maxZstdWindow:
-		return fmt.Errorf("zstd frame %d needs a window of more than %d MiB", z.frames+1, maxZstdWindow>>20)
 	}
 	z.part, z.header, z.checksum = zstdBlockHeader, z.header[:0], h.HasCheckSum
 	return nil
-}
-
-// windowOf returns the window of a frame that is one segment.
-func windowOf(h zstd.Header) uint64 {
-	if h.SingleSegment {
-		return h.FrameContentSize
-	}
-	return 0
 }
 
 // blockHeader parses a block's header when all of it has come (RFC 8878, section

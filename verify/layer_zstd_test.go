@@ -75,6 +75,7 @@ func TestAttack18_ZstdRefused(t *testing.T) {
 		"skippable frame last":           concat(frame, skippable(15, "hidden")),
 		"empty skippable frame":          concat(frame, skippable(7, "")),
 		"skippable frame between":        concat(zstdFrame(window8MiB, zstdBlock(true, 0, 1, "t")), skippable(1, "x"), zstdFrame(window8MiB, zstdBlock(true, 0, 2, "ar"))),
+		"nothing in a skippable frame":   skippable(0, ""),
 		"skippable frame only":           skippable(0, "tar"),
 		"unfinished skippable frame":     concat(frame, skippable(0, "hidden")[:9]),
 		"start of a frame":               concat(frame, []byte{0x28}),

@@ -9,25 +9,6 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// SetDiffID records which diff ID a layer was found to have when it was
-// decompressed.
-func (s *Store) SetDiffID(ctx context.Context, layer, diffID digest.Digest) error {
-	path, err := digestPath(diffIDFolder, layer)
-	if err != nil {
-		return err
-	}
-	return s.putDigest(ctx, path, diffID)
-}
-
-// DiffID returns the diff ID that SetDiffID recorded, or ErrNotFound.
-func (s *Store) DiffID(ctx context.Context, layer digest.Digest) (digest.Digest, error) {
-	path, err := digestPath(diffIDFolder, layer)
-	if err != nil {
-		return "", err
-	}
-	return s.getDigest(ctx, path)
-}
-
 // BindTag records which of a copy's documents was found to be the tag's while
 // signed was signed for it. A later binding replaces it.
 func (s *Store) BindTag(ctx context.Context, repository, tag string, signed, d digest.Digest) error {
@@ -74,7 +55,7 @@ func (s *Store) putDigest(ctx context.Context, path string, d digest.Digest) err
 }
 
 // getDigest reads what putDigest wrote. A record that can't be read is as good
-// as none: the fact has to be found out again.
+// as none: the tag is asked for again.
 func (s *Store) getDigest(ctx context.Context, path string) (digest.Digest, error) {
 	body, err := s.getRecord(ctx, path)
 	if errors.Is(err, errUnreadable) {

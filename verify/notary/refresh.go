@@ -1,0 +1,301 @@
+package notary
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/trustmirror/trustmirror/verify"
+)
+
+const (
+	// pace is how long after a question the service isn't asked again on demand.
+	pace = 30 * time.Second
+	// patience is how long loading and refreshing together may take.
+	patience = time.Minute
+)
+
+// flight is a load or a refresh, for all who wait for it. It runs on a context
+// of its own: whoever leaves cancels nothing.
+type flight struct {
+	done   chan struct{}
+	cancel context.CancelFunc
+	err    error // valid once done is closed
+}
+
+// start begins a flight in a slot. The caller holds mu.
+func (s *Source) start(slot **flight, run func(context.Context) error) *flight {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	f := &flight{done: make(chan struct{}), cancel: cancel}
+	*slot = f
+	go func() {
+		defer cancel()
+		f.err = run(ctx)
+		s.mu.Lock()
+		*slot = nil
+		s.mu.Unlock()
+		close(f.done)
+	}()
+	return f
+}
+
+// wait waits for a flight's end, and returns its error; if ctx ends first, an
+// UnavailableError.
+func (s *Source) wait(ctx context.Context, f *flight) error {
+	select {
+	case <-f.done:
+		return own(f.err)
+	case <-ctx.Done():
+		return verify.Unavailable(verify.TrustUnavailable, "the trust data of %s could not be had in time: %w", s.config.GUN, ctx.Err())
+	}
+}
+
+// own returns a copy of a Refusal, so that who gets it may fill it in.
+func own(err error) error {
+	if r, ok := err.(*verify.Refusal); ok {
+		c := *r
+		return &c
+	}
+	return err
+}
+
+// current returns what is relied on, if it is in date, and otherwise tries to get
+// something that is: from the store first, then from the service.
+func (s *Source) current(ctx context.Context) (*state, error) {
+	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	st := s.state.Load()
+	if st != nil && st.repo.check(s.config.Clock()) == nil {
+		return st, nil
+	}
+	err := s.ask(ctx, false)
+	if st = s.state.Load(); st == nil {
+		return nil, s.nothing(err)
+	}
+	if expired := st.repo.check(s.config.Clock()); expired != nil {
+		return nil, stillExpired(expired, err)
+	}
+	return st, nil
+}
+
+// nothing is the answer when there is nothing to rely on: what the service said,
+// or, if it said nothing, why what is stored is refused.
+func (s *Source) nothing(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var refusal *verify.Refusal
+	if s.refused != nil && !errors.As(err, &refusal) {
+		return own(s.refused)
+	}
+	return err
+}
+
+// stillExpired is the answer when what is known has expired, and why there is
+// nothing newer.
+func stillExpired(expired, cause error) error {
+	var refusal *verify.Refusal
+	if !errors.As(expired, &refusal) || cause == nil {
+		return expired
+	}
+	return verify.Refuse(verify.MetadataExpired, "%s, and nothing newer can be had: %w", refusal.Detail, cause)
+}
+
+// newer asks the service, unless it was asked a moment ago, and returns what is
+// relied on then.
+func (s *Source) newer(ctx context.Context) (*state, error) {
+	if err := s.ask(ctx, false); err != nil && ctx.Err() != nil {
+		return nil, err
+	}
+	return s.current(ctx)
+}
+
+// Refresh asks the service now. Errors: *verify.Refusal if what it has must not
+// be trusted, *verify.UnavailableError; what was relied on before stays.
+func (s *Source) Refresh(ctx context.Context) error { return s.ask(ctx, true) }
+
+// ask asks the service, or waits for the answer if it is being asked. Unless
+// forced it leaves the service alone if it was asked a moment ago, and returns
+// how that ended. Forced, the question is one asked after the call.
+func (s *Source) ask(ctx context.Context, force bool) error {
+	s.mu.Lock()
+	before := s.attempts
+	for {
+		f := s.asking
+		if f == nil {
+			if force && s.attempts > before || !force && s.paced() {
+				defer s.mu.Unlock()
+				return own(s.lastErr)
+			}
+			s.attempts++
+			s.tried = s.config.Clock()
+			f = s.start(&s.asking, s.refresh)
+		}
+		s.mu.Unlock()
+		if err := s.wait(ctx, f); err != nil && ctx.Err() != nil || !force {
+			return err
+		}
+		s.mu.Lock()
+	}
+}
+
+// paced tells whether the service was asked a moment ago. The caller holds mu.
+func (s *Source) paced() bool {
+	since := s.config.Clock().Sub(s.tried)
+	return s.attempts > 0 && since >= 0 && since < pace
+}
+
+// load makes sure that what is stored was looked at. It is done once; only if the
+// store fails, it is tried again. The error is an UnavailableError.
+func (s *Source) load(ctx context.Context) error {
+	if s.state.Load() != nil {
+		return nil
+	}
+	s.mu.Lock()
+	if s.loaded {
+		s.mu.Unlock()
+		return nil
+	}
+	f := s.loading
+	if f == nil {
+		f = s.start(&s.loading, s.loadStored)
+	}
+	s.mu.Unlock()
+	return s.wait(ctx, f)
+}
+
+// loadStored is the flight that looks at what is stored.
+func (s *Source) loadStored(ctx context.Context) error {
+	err := s.relyOnStored(ctx)
+	var refusal *verify.Refusal
+	if err != nil && !errors.As(err, &refusal) {
+		return unavailable(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loaded, s.refused = true, err
+	return nil
+}
+
+// relyOnStored relies on what is stored, if there is something and it can be
+// verified.
+func (s *Source) relyOnStored(ctx context.Context) error {
+	h, err := readHistory(ctx, s.config.Store, s.config.GUN)
+	if err != nil {
+		return err
+	}
+	repo, index, err := h.load(ctx, &s.config.Pins)
+	if repo == nil || err != nil {
+		return err
+	}
+	st := newState(repo, s.config.RoleOrder)
+	older, err := h.replacedSince(ctx, &s.config.Pins, index, s.config.Clock().Add(-keepSuperseded))
+	if err != nil {
+		return err
+	}
+	for _, o := range older {
+		st.supersede(signed(o.repo.verdicts(s.config.RoleOrder)), o.at)
+	}
+	s.state.Store(st)
+	return nil
+}
+
+// refresh is the flight that asks the service, and remembers how it went.
+func (s *Source) refresh(ctx context.Context) error {
+	start := s.config.Clock()
+	changed, err := false, s.load(ctx)
+	if err == nil { // without what was seen before, nothing can be accepted
+		changed, err = s.relyOnService(ctx, start)
+	}
+	s.mu.Lock()
+	s.lastErr = err
+	if err == nil {
+		s.success = start
+	}
+	s.mu.Unlock()
+	event := Refreshed{GUN: s.config.GUN, At: start, Took: s.config.Clock().Sub(start), Changed: changed, Err: err}
+	if st := s.state.Load(); st != nil {
+		event.Versions = st.repo.versions()
+	}
+	s.config.OnRefresh(event)
+	return err
+}
+
+// relyOnService asks the service, and relies on the answer once it is stored.
+func (s *Source) relyOnService(ctx context.Context, now time.Time) (changed bool, err error) {
+	h, err := readHistory(ctx, s.config.Store, s.config.GUN)
+	if err != nil {
+		return false, err
+	}
+	u := &updater{gun: s.config.GUN, pins: &s.config.Pins, fetcher: s.config.Fetcher, history: h}
+	before := s.state.Load()
+	if before != nil {
+		u.held = before.repo
+	}
+	repo, err := u.update(ctx, now)
+	if notFound := (*verify.NotFoundError)(nil); errors.As(err, &notFound) && h.empty() {
+		return false, verify.Refuse(verify.UnsignedTag, "%s has no trust data: its publisher doesn't sign it, or signs it elsewhere: %w", s.config.GUN, err)
+	}
+	if err != nil {
+		return false, unavailable(err)
+	}
+	if repo == u.held {
+		return false, nil
+	}
+	if err := h.save(ctx, repo, now); err != nil {
+		return false, err
+	}
+	st := newState(repo, s.config.RoleOrder)
+	if before != nil {
+		st.follow(before, now)
+	}
+	s.state.Store(st)
+	return true, nil
+}
+
+// Run refreshes in the background until ctx ends, and then waits until no
+// refresh is under way. It returns ctx's error.
+func (s *Source) Run(ctx context.Context) error {
+	defer s.settle()
+	failures := 0
+	// Many Sources start together: they spread over the first tenth.
+	timer := time.NewTimer(rand.N(s.config.Refresh/10 + 1))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+		if s.Refresh(ctx) == nil {
+			failures = 0
+		} else {
+			failures++
+		}
+		timer.Reset(s.next(failures))
+	}
+}
+
+// next is how long to wait for the next refresh, give or take a tenth. After
+// failures it begins with the pace, and doubles.
+func (s *Source) next(failures int) time.Duration {
+	wait := s.config.Refresh
+	if failures > 0 {
+		wait = min(wait, pace<<min(failures-1, 10))
+	}
+	return wait - wait/10 + rand.N(wait/5+1)
+}
+
+// settle cancels what is under way and waits for its end.
+func (s *Source) settle() {
+	s.mu.Lock()
+	flights := []*flight{s.asking, s.loading}
+	s.mu.Unlock()
+	for _, f := range flights {
+		if f != nil {
+			f.cancel()
+			<-f.done
+		}
+	}
+}
