@@ -1,0 +1,214 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/trustmirror/trustmirror/verify"
+)
+
+// hooks are what tests replace; production code uses their zero value.
+type hooks struct {
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network
+	classify func(netip.AddrPort) reach                                        // nil: reachOf
+	proxy    func(*http.Request) (*url.URL, error)                             // nil: from the environment
+	backoff  time.Duration                                                     // 0: firstBackoff
+}
+
+// endpoint is one server that the operator trusts to be asked: a registry or a
+// trust service.
+type endpoint struct {
+	name       string   // how messages and events call it
+	base       *url.URL // scheme, host and port
+	tokenRealm *url.URL // nil: none but its own
+	opts       Options  // defaults filled in
+	hooks      hooks
+
+	unavailable verify.Reason // the reason code when it can't be asked
+	limited     verify.Reason // and when it answers 429
+
+	direct  *http.Transport // to base and to what the operator named
+	guarded *http.Transport // to what the server names: dials nothing further inside
+	auth    *authenticator
+	slots   []chan struct{} // bodies open here, and everywhere
+
+	reach atomic.Int32 // of the address that base turned out to have; publicReach until known
+
+	mu        sync.Mutex
+	restUntil time.Time // the server asked to be left alone until then
+}
+
+// endpointConfig is what makes one endpoint differ from another.
+type endpointConfig struct {
+	name        string
+	url         string
+	caFile      string
+	tokenRealm  string
+	credentials Credentials
+	unavailable verify.Reason
+	limited     verify.Reason
+	// account names the registry, and the repository in it, under which the
+	// keychain may have credentials.
+	account func(repository string) (registry, repo string)
+}
+
+func newEndpoint(ctx context.Context, c endpointConfig, opts Options, h hooks, total chan struct{}) (*endpoint, error) {
+	base, err := parseBase(c.url)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.credentials.check(base); err != nil {
+		return nil, err
+	}
+	cas, err := loadCAs(c.caFile)
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{
+		name: c.name, base: base, opts: opts, hooks: h.withDefaults(),
+		unavailable: c.unavailable, limited: c.limited,
+		slots: []chan struct{}{make(chan struct{}, opts.Limits.PerRegistry), total},
+	}
+	if c.tokenRealm != "" {
+		if e.tokenRealm, err = parseTokenRealm(c.tokenRealm, base); err != nil {
+			return nil, err
+		}
+	}
+	e.direct = e.newTransport(cas, e.dialDirect)
+	e.guarded = e.newTransport(cas, e.dialGuarded)
+	e.auth = newAuthenticator(ctx, e, c.credentials, c.account)
+	return e, nil
+}
+
+func (h hooks) withDefaults() hooks {
+	if h.classify == nil {
+		h.classify = func(a netip.AddrPort) reach { return reachOf(a.Addr()) }
+	}
+	if h.proxy == nil {
+		h.proxy = http.ProxyFromEnvironment
+	}
+	if h.backoff == 0 {
+		h.backoff = firstBackoff
+	}
+	return h
+}
+
+func (e *endpoint) newTransport(cas *x509.CertPool, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{
+		Proxy:                  e.hooks.proxy,
+		DialContext:            dial,
+		TLSClientConfig:        &tls.Config{RootCAs: cas, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    e.opts.Timeouts.Dial,
+		ResponseHeaderTimeout:  e.opts.Timeouts.Header,
+		MaxResponseHeaderBytes: 256 << 10,
+		DisableCompression:     true, // what arrives must be the bytes that were hashed
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           e.opts.Limits.PerRegistry,
+		MaxIdleConnsPerHost:    e.opts.Limits.PerRegistry,
+		IdleConnTimeout:        90 * time.Second,
+	}
+}
+
+func (e *endpoint) closeIdle() {
+	e.direct.CloseIdleConnections()
+	e.guarded.CloseIdleConnections()
+}
+
+// call is one thing to ask for.
+type call struct {
+	kind       Kind
+	ref        verify.Ref // zero but for a registry's objects
+	repository string     // or GUN
+	object     string     // as messages call it
+	path       string
+	header     http.Header // Accept, Range; without Authorization
+}
+
+// exchange sends one request and returns whatever answer comes. Its body is
+// bounded in time and reports to the observer when it is closed. A 429 is
+// remembered and is an error already, for whichever server of the endpoint's
+// it came from.
+func (e *endpoint) exchange(req *http.Request, c call) (*http.Response, error) {
+	if err := e.resting(); err != nil {
+		return nil, err
+	}
+	transport, err := e.transportFor(req)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", e.opts.UserAgent)
+	req.Header.Set("Accept-Encoding", "identity")
+	ctx, cancel := context.WithCancelCause(req.Context())
+	started := time.Now()
+	resp, err := transport.RoundTrip(req.WithContext(ctx))
+	event := Event{Registry: e.name, Repository: c.repository, Kind: c.kind}
+	if err != nil {
+		cancel(nil)
+		event.Duration, event.Err = time.Since(started), err
+		e.observe(event)
+		return nil, &hostError{req.URL.Host, err}
+	}
+	event.Status = resp.StatusCode
+	b := newBody(ctx, resp.Body, cancel, e.opts.Timeouts)
+	b.onClose = func(n int64, err error) {
+		event.Bytes, event.Duration, event.Err = n, time.Since(started), err
+		e.observe(event)
+	}
+	resp.Body = b
+	if resp.StatusCode == http.StatusTooManyRequests {
+		discard(resp)
+		return nil, e.rest(resp.Header.Get("Retry-After"))
+	}
+	return resp, nil
+}
+
+// transportFor picks the connections that a request may use.
+func (e *endpoint) transportFor(req *http.Request) (*http.Transport, error) {
+	if sameOrigin(req.URL, e.base) || e.tokenRealm != nil && sameOrigin(req.URL, e.tokenRealm) {
+		return e.direct, nil
+	}
+	proxy, err := e.hooks.proxy(req)
+	if err != nil {
+		return nil, fmt.Errorf("the proxy of the environment can't be used: %w", err)
+	}
+	if proxy == nil {
+		return e.guarded, nil
+	}
+	// A proxy resolves names itself, in a network of its own: what can be judged
+	// from here is an address.
+	return e.direct, e.permitHost(req.URL.Hostname())
+}
+
+func (e *endpoint) observe(event Event) {
+	if e.opts.Observe != nil {
+		e.opts.Observe(event)
+	}
+}
+
+// acquire waits for the right to hold a body open.
+func (e *endpoint) acquire(ctx context.Context) (release func(), err error) {
+	for i, s := range e.slots {
+		select {
+		case s <- struct{}{}:
+		case <-ctx.Done():
+			for _, held := range e.slots[:i] {
+				<-held
+			}
+			return nil, fmt.Errorf("waiting for a free download at %s: %w", e.name, ctx.Err())
+		}
+	}
+	return sync.OnceFunc(func() {
+		for _, s := range e.slots {
+			<-s
+		}
+	}), nil
+}
