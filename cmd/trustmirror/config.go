@@ -1,0 +1,172 @@
+package main
+
+import (
+	"time"
+
+	"github.com/trustmirror/trustmirror/verify"
+)
+
+// Config is what a configuration file says: checked, names in their canonical
+// form, defaults filled in. Read one with readConfig.
+type Config struct {
+	Listen Listen
+	Admin  Admin
+
+	// DefaultRegistry is the registry of requests that name none, as those of
+	// Docker's registry-mirrors. Default: docker.io.
+	DefaultRegistry string
+
+	Storage Storage
+
+	// Upstreams says how to reach registries, by canonical name. Default: none;
+	// a registry is then reached at https://<its name>, Docker Hub at
+	// https://registry-1.docker.io, with the credentials of Docker's config.json.
+	Upstreams map[string]Upstream
+
+	// Images are the rules for what may be served. Required: nothing else is served.
+	Images []Image
+
+	places places
+}
+
+// Listen says where clients are served.
+type Listen struct {
+	// Address is host:port; an empty host means every interface. Default: ":5000".
+	Address string
+	// TLS makes the server speak https. Default: nil, plain http.
+	TLS *TLS
+	// HTPasswd is a file of users and bcrypt hashes, as `htpasswd -B` writes it;
+	// with it every request needs one of them. Default: "", nobody is asked.
+	HTPasswd string
+}
+
+// TLS names PEM files; they are read again when they change.
+type TLS struct {
+	// Certificate is the server's certificate followed by its intermediates. Required.
+	Certificate string
+	// Key is the certificate's private key. Required.
+	Key string
+	// ClientCA holds the certificates that have to have signed a client's own.
+	// Default: "", clients need none.
+	ClientCA string
+}
+
+// Admin says where operators are served: the status page, /metrics, /healthz
+// and /readyz.
+type Admin struct {
+	// Address is host:port. Default: "127.0.0.1:5001".
+	Address string
+}
+
+// Storage is one storage driver of distribution, with its parameters.
+type Storage struct {
+	// Driver is "filesystem" or "inmemory". Default: filesystem.
+	Driver string
+	// RootDirectory is the filesystem driver's folder; it is made if need be.
+	// Default: "./data".
+	RootDirectory string
+	// MaxThreads is how many operations the filesystem driver runs at once, at
+	// least 25. Default: 100.
+	MaxThreads int
+}
+
+// Upstream says how to reach a registry.
+type Upstream struct {
+	// URL is where the registry answers, http or https. Default: "", which means
+	// https://<the registry's name>, for Docker Hub https://registry-1.docker.io.
+	URL string
+	// Credentials are sent to this registry and its token realm only.
+	// Default: nil, those of Docker's config.json and credential helpers.
+	Credentials *Credentials
+	// TokenRealm is the one URL besides the registry's own host or registrable
+	// domain that may hand out tokens. Default: "", for Docker Hub
+	// https://auth.docker.io/token.
+	TokenRealm string
+	// CA is a PEM file of certificate authorities that are trusted besides the
+	// system's. Default: "", the system's alone.
+	CA string
+}
+
+// Credentials are a user's name and a file that holds the password.
+type Credentials struct {
+	// Username is the account's name. Required.
+	Username string
+	// PasswordFile holds the password or access token; a newline at its end
+	// doesn't count. Required.
+	PasswordFile string
+}
+
+// Image is a rule: which repositories hold an image, and who vouches for it.
+type Image struct {
+	// Signed is the repository where the publisher signs; one path component may
+	// be "*". Required.
+	Signed string
+	// Copies are unsigned repositories that hold the same images; with a "*"
+	// exactly where Signed has one. Default: none.
+	Copies []string
+	// Notary is the trust source. Required: trust holds exactly one source, and
+	// notary is the one that this version has.
+	Notary Notary
+	// RoleOrder says whose word counts where roles sign different digests for one
+	// tag: "targets", "targets/releases" or "targets/<signer>", the first one
+	// wins. Default: none, such a tag is refused.
+	RoleOrder []string
+	// Grace is how long what ceased to be signed is still served, so that pulls
+	// under way can finish. Default: 1h.
+	Grace time.Duration
+}
+
+// Notary is a Notary v1 service and the keys it is held to.
+type Notary struct {
+	// URL is the service's address, http or https. Required.
+	URL string
+	// GUN is the name under which the repository is signed. Default: the signed
+	// repository's own name.
+	GUN string
+	// CA is a PEM file of certificate authorities that are trusted besides the
+	// system's. Default: "", the system's alone.
+	CA string
+	// RootKeys are the IDs of the root keys, as `docker trust inspect` prints
+	// them: 64 lower-case hexadecimal digits. Required.
+	RootKeys []string
+	// RepositoryKeys are the IDs of the repository's (targets) keys. Required.
+	RepositoryKeys []string
+	// Signers are the IDs of each signer's keys, by the signer's name; a key of
+	// any other signer makes the repository refused. Default: none.
+	Signers map[string][]string
+	// Refresh is how often the service is asked for news. Default: 10m.
+	Refresh time.Duration
+	// TokenRealm is the one URL besides the service's own host or registrable
+	// domain that may hand out tokens. Default: "", for notary.docker.io
+	// https://auth.docker.io/token.
+	TokenRealm string
+	// Credentials are sent to this service and its token realm only. Default:
+	// nil, none.
+	Credentials *Credentials
+}
+
+// The defaults of fields that have one.
+const (
+	defaultListen  = ":5000"
+	defaultAdmin   = "127.0.0.1:5001"
+	defaultRoot    = "./data"
+	defaultThreads = 100
+	defaultRefresh = 10 * time.Minute
+)
+
+// newConfig is the configuration of an empty file, but for images, which has none.
+func newConfig() *Config {
+	return &Config{
+		Listen:          Listen{Address: defaultListen},
+		Admin:           Admin{Address: defaultAdmin},
+		DefaultRegistry: verify.DockerHub,
+		Storage:         Storage{Driver: driverFilesystem, RootDirectory: defaultRoot, MaxThreads: defaultThreads},
+		Upstreams:       make(map[string]Upstream),
+	}
+}
+
+// The storage drivers of this version.
+const (
+	driverFilesystem = "filesystem"
+	driverInmemory   = "inmemory"
+)

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/trustmirror/trustmirror/proxy/upstream"
+	"github.com/trustmirror/trustmirror/storage"
+	"github.com/trustmirror/trustmirror/verify"
+	"github.com/trustmirror/trustmirror/verify/notary"
+)
+
+// sources makes the trust sources of signed repositories, and refreshes them in
+// the background once they have something to vouch for. So names under a pattern
+// that nobody signs cost nothing that lasts.
+type sources struct {
+	store   storage.Trust
+	clock   func() time.Time
+	told    func(notary.Refreshed)
+	ctx     context.Context // of refreshing; nil: nothing is refreshed in the background
+	cancel  context.CancelFunc
+	clients []*upstream.Notary
+
+	mu      sync.Mutex // guards all below
+	closed  bool
+	group   errgroup.Group
+	running map[string]*source // by signed repository
+}
+
+// source is a notary source that begins to be refreshed when it is of use.
+type source struct {
+	*notary.Source
+	notary Notary // what it was made from
+	repo   string
+	owner  *sources
+	began  sync.Once
+}
+
+var _ verify.Source = (*source)(nil)
+
+// Target implements verify.Source.
+func (s *source) Target(ctx context.Context, tag string) (verify.Target, error) {
+	t, err := s.Source.Target(ctx, tag)
+	s.begin()
+	return t, err
+}
+
+// Targets implements verify.Source.
+func (s *source) Targets(ctx context.Context) (*verify.TargetSet, error) {
+	set, err := s.Source.Targets(ctx)
+	s.begin()
+	return set, err
+}
+
+// begin begins to refresh the source if it has something to vouch for.
+func (s *source) begin() {
+	if s.owner.ctx != nil && s.Status().Versions != nil {
+		s.began.Do(func() { s.owner.run(s) })
+	}
+}
+
+// run refreshes a source until close.
+func (s *sources) run(src *source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.running[src.repo] != nil {
+		return
+	}
+	s.running[src.repo] = src
+	s.group.Go(func() error { return src.Run(s.ctx) })
+}
+
+// of returns what makes the sources of an image rule (verify.ImageRule.Source).
+func (s *sources) of(image Image) (func(verify.Ref) (verify.Source, error), error) {
+	n := image.Notary
+	client, err := upstream.NewNotary(upstream.NotaryConfig{
+		URL: n.URL, CAFile: n.CA, TokenRealm: n.TokenRealm, Credentials: upstreamCredentials(n.Credentials),
+		Options: upstream.Options{UserAgent: userAgent()},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.clients = append(s.clients, client)
+	return func(signed verify.Ref) (verify.Source, error) {
+		return s.source(client, image, signed)
+	}, nil
+}
+
+// source returns the one source of a repository that is being refreshed, or a
+// new one.
+func (s *sources) source(client *upstream.Notary, image Image, signed verify.Ref) (verify.Source, error) {
+	s.mu.Lock()
+	running := s.running[signed.Name()]
+	s.mu.Unlock()
+	if running != nil {
+		return running, nil
+	}
+	n := image.Notary
+	gun := n.GUN
+	if gun == "" {
+		gun = signed.Name()
+	}
+	made, err := notary.New(notary.Config{
+		GUN:       gun,
+		Pins:      notary.Pins{Root: n.RootKeys, Repository: n.RepositoryKeys, Signers: n.Signers},
+		RoleOrder: image.RoleOrder,
+		Refresh:   n.Refresh,
+		Fetcher:   client,
+		Store:     s.store,
+		Clock:     s.clock,
+		OnRefresh: s.told,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("trust source of %s: %w", signed.Name(), err)
+	}
+	return &source{Source: made, notary: n, repo: signed.Name(), owner: s}, nil
+}
+
+// ready says why there is nothing that could be served: no source has anything
+// to vouch for.
+func (s *sources) ready(context.Context) error {
+	s.mu.Lock()
+	running := maps.Clone(s.running)
+	s.mu.Unlock()
+	var reasons []string
+	for _, name := range slices.Sorted(maps.Keys(running)) {
+		switch status := running[name].Status(); {
+		case status.Versions != nil:
+			return nil
+		case status.Err != nil:
+			reasons = append(reasons, fmt.Sprintf("%s: %v", name, status.Err))
+		default:
+			reasons = append(reasons, name+": its trust service wasn't asked yet")
+		}
+	}
+	if len(running) == 0 { // patterns only: nothing to ask before somebody pulls
+		return nil
+	}
+	return fmt.Errorf("nothing is known to be signed: %s", strings.Join(reasons, "; "))
+}
+
+// close ends refreshing and waits for it.
+func (s *sources) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	if s.cancel != nil {
+		s.cancel()
+	}
+	_ = s.group.Wait() // sources end with the context's error only
+	for _, c := range s.clients {
+		c.Close()
+	}
+}
+
+// logRefresh says what news a trust service had.
+func logRefresh(log *slog.Logger) func(notary.Refreshed) {
+	return func(r notary.Refreshed) {
+		attrs := []any{"gun", r.GUN, "versions", r.Versions, "took", r.Took}
+		switch {
+		case r.Err != nil:
+			log.Warn("trust not refreshed; what was verified before holds until it expires", append(attrs, "reason", verify.ReasonOf(r.Err), "error", r.Err)...)
+		case r.Changed:
+			log.Info("trust refreshed", attrs...)
+		default:
+			log.Debug("trust unchanged", attrs...)
+		}
+	}
+}
