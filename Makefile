@@ -1,0 +1,58 @@
+# The one way to build, test and run trustmirror. `make help` lists the targets.
+
+FUZZTIME ?= 3s
+
+# tool prints the folder of a tool that is built from a Go module, once, into a
+# cache outside the clone.
+tool = $$(cd e2e && go run ./tools/install $(1))
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+.PHONY: build
+build: ## build bin/trustmirror
+	CGO_ENABLED=0 go build -trimpath -o bin/trustmirror ./cmd/trustmirror
+
+.PHONY: run
+run: build ## serve Webdis from the real Docker Hub and ECR, as config.example.yaml says
+	bin/trustmirror serve -c config.example.yaml
+
+.PHONY: demo
+demo: ## see it work, without root and without a network; KEEP=1 leaves it running
+	@cd e2e && CGO_ENABLED=0 KEEP=$(KEEP) go run ./demo
+
+.PHONY: test
+test: ## unit and integration tests, with the race detector
+	go test -race ./...
+
+.PHONY: e2e
+e2e: ## the same with real daemons; needs root, and installs Debian packages
+	e2e/install.sh
+	cd e2e && go test -v -count=1 -timeout=30m ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (3s)
+	@grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include=*_test.go . | sed 's/:func / /' | sort | \
+	while read -r file target; do \
+	  echo "fuzz: $$target in $$(dirname "$$file")"; \
+	  go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
+	done
+
+.PHONY: lint
+# govulncheck ends with 3 where it found something, and otherwise where it can't
+# tell, as without a way to its database: that is said, and isn't a failure.
+lint: ## gofmt, go vet, golangci-lint and govulncheck, for both modules
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi
+	go vet ./...
+	cd e2e && go vet ./...
+	lint=$(call tool,golangci-lint)/golangci-lint && $$lint run ./... && cd e2e && $$lint run ./...
+	@vuln=$(call tool,govulncheck)/govulncheck || exit 1; \
+	for module in . e2e; do \
+	  $$vuln -C $$module ./...; status=$$?; \
+	  case $$status in \
+	  0) ;; \
+	  3) exit 1;; \
+	  *) echo "NOT CHECKED for known vulnerabilities: module $$module (govulncheck ended with $$status)";; \
+	  esac; \
+	done

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the e2e tests use, where they are missing.
+# Needs root. The programs that are built from Go modules come by themselves:
+# see e2e/tools.
+set -euo pipefail
+
+packages=(
+  docker.io containerd runc # the daemons, and a docker client with "docker trust"
+  skopeo podman             # clients that share one library
+  notary                    # the notary server and client
+  debootstrap               # makes the genuine Webdis image
+  iproute2 util-linux       # ip and unshare, for the tests' own network
+)
+
+missing=()
+for package in "${packages[@]}"; do
+  if ! dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed; then
+    missing+=("$package")
+  fi
+done
+if [ ${#missing[@]} -eq 0 ]; then
+  echo "e2e: all Debian packages are installed"
+  exit 0
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "e2e: NOT INSTALLED, for want of root: ${missing[*]}" >&2
+  exit 0 # the tests say that they are skipped
+fi
+echo "e2e: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -qq --yes --no-install-recommends "${missing[@]}"

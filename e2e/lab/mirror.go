@@ -1,0 +1,195 @@
+package lab
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/template"
+)
+
+// BuildMirror builds trustmirror from the tree that this module is in, and
+// returns the path of the program in dir.
+func BuildMirror(ctx context.Context, dir string) (string, error) {
+	out, err := Run(ctx, nil, "go", "env", "GOMOD")
+	if err != nil {
+		return "", err
+	}
+	root := filepath.Dir(filepath.Dir(strings.TrimSpace(string(out))))
+	program := filepath.Join(dir, "trustmirror")
+	_, err = Run(ctx, nil, "go", "build", "-C", root, "-o", program, "./cmd/trustmirror")
+	return program, err
+}
+
+// MirrorConfig is what the lab needs of trustmirror's configuration.
+type MirrorConfig struct {
+	Address string // where clients are served; a free loopback address if empty
+	// Names are the host names of the TLS certificate; without names, plain http.
+	Names []string
+	// Upstreams gives the URL of each registry; those that no rule names are left out.
+	Upstreams map[string]string
+	Rules     []Rule
+}
+
+// Rule is one image rule of the configuration.
+type Rule struct {
+	Signed    string   // "docker.io/nicolas/webdis"
+	Copies    []string // "public.ecr.aws/nicolas/webdis"
+	Notary    string   // the notary server's URL
+	Pins      Pins
+	RoleOrder []string
+}
+
+// Mirror is trustmirror, run as a process with a configuration file.
+type Mirror struct {
+	URL        string // "http://127.0.0.1:5000"
+	Address    string // "127.0.0.1:5000"
+	ConfigFile string
+	Process    *Process
+
+	lab     *Lab
+	program string
+	client  *http.Client
+}
+
+// NewMirror writes a configuration with an empty storage folder of its own, for
+// program, which BuildMirror made. Start starts it.
+func (l *Lab) NewMirror(program string, config MirrorConfig) (*Mirror, error) {
+	dir, err := l.folder("mirror")
+	if err != nil {
+		return nil, err
+	}
+	if config.Address == "" {
+		if config.Address, err = FreeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	admin, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	values := struct {
+		MirrorConfig
+		Admin, Certificate, Key, Data, CA string
+	}{MirrorConfig: config.withoutUnused(), Admin: admin, Data: filepath.Join(dir, "data"), CA: l.CA.Path}
+
+	m := &Mirror{lab: l, program: program, Address: config.Address, URL: "http://" + config.Address, client: http.DefaultClient}
+	if len(config.Names) > 0 {
+		if values.Certificate, values.Key, err = l.CA.Issue(config.Names...); err != nil {
+			return nil, err
+		}
+		if m.client, err = l.Client(config.Names[0]); err != nil {
+			return nil, err
+		}
+		m.URL = "https://" + config.Address
+	}
+	m.ConfigFile = filepath.Join(dir, "config.yaml")
+	file, err := os.Create(m.ConfigFile)
+	if err != nil {
+		return nil, err
+	}
+	return m, errors.Join(configTemplate().Execute(file, values), file.Close())
+}
+
+// withoutUnused leaves out upstreams that no rule names: trustmirror takes them
+// for misspelt.
+func (c MirrorConfig) withoutUnused() MirrorConfig {
+	used := map[string]string{}
+	for _, rule := range c.Rules {
+		for _, name := range append([]string{rule.Signed}, rule.Copies...) {
+			registry, _, _ := strings.Cut(name, "/")
+			if address, ok := c.Upstreams[registry]; ok {
+				used[registry] = address
+			}
+		}
+	}
+	c.Upstreams = used
+	return c
+}
+
+// Client returns one that trusts the lab's CA and expects servers to be called name,
+// whatever address it asks.
+func (l *Lab) Client(name string) (*http.Client, error) {
+	pem, err := os.ReadFile(l.CA.Path)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12},
+	}}, nil
+}
+
+// Start runs "trustmirror serve" until it answers.
+func (m *Mirror) Start(ctx context.Context) error {
+	var err error
+	m.Process, err = m.lab.Start("trustmirror", exec.Command(m.program, "serve", "-c", m.ConfigFile))
+	if err != nil {
+		return err
+	}
+	return m.Process.WaitUntil(ctx, answers(m.client, m.URL+"/v2/"))
+}
+
+// Run runs another subcommand of trustmirror with the same configuration, and
+// returns its output, and its exit status even where that isn't 0.
+func (m *Mirror) Run(ctx context.Context, subcommand string, args ...string) (output string, status int, err error) {
+	args = append([]string{subcommand, "-c", m.ConfigFile}, args...)
+	out, err := Run(ctx, nil, m.program, args...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return string(out), exit.ExitCode(), err
+	}
+	return string(out), 0, err
+}
+
+// CommandLine is what to type for the same.
+func (m *Mirror) CommandLine(subcommand string, args ...string) string {
+	return strings.Join(append([]string{m.program, subcommand, "-c", m.ConfigFile}, args...), " ")
+}
+
+func list(items []string) string { return strings.Join(items, ", ") }
+
+func configTemplate() *template.Template {
+	return template.Must(template.New("config.yaml").Funcs(template.FuncMap{"list": list}).Parse(`listen:
+  address: "{{.Address}}"
+{{- if .Certificate}}
+  tls: {certificate: "{{.Certificate}}", key: "{{.Key}}"}
+{{- end}}
+admin:
+  address: "{{.Admin}}"
+storage:
+  filesystem: {rootdirectory: "{{.Data}}"}
+upstreams:
+{{- range $registry, $url := .Upstreams}}
+  {{$registry}}: {url: "{{$url}}"}
+{{- end}}
+images:
+{{- range .Rules}}
+  - signed: {{.Signed}}
+{{- if .Copies}}
+    copies: [{{list .Copies}}]
+{{- end}}
+{{- if .RoleOrder}}
+    role_order: [{{list .RoleOrder}}]
+{{- end}}
+    trust:
+      notary:
+        url: "{{.Notary}}"
+        ca: "{{$.CA}}"
+        root_keys: [{{list .Pins.Root}}]
+        repository_keys: [{{list .Pins.Repository}}]
+{{- if .Pins.Signers}}
+        signers:
+{{- range $name, $ids := .Pins.Signers}}
+          {{$name}}: [{{list $ids}}]
+{{- end}}
+{{- end}}
+{{- end}}
+`))
+}
