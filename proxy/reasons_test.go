@@ -200,7 +200,7 @@ func TestReasons(t *testing.T) {
 			m.start()
 			return m.pull(hubName, "0.1.19")
 		}},
-		verify.StorageUnavailable: unavailable("storage", func(m *mirror) answer {
+		verify.StorageUnavailable: unavailable("no space left", func(m *mirror) answer {
 			m.signed()
 			faulty := storagetest.NewFaulty(inmemory.New())
 			faulty.Set(storagetest.Fault{At: 1, Stay: true, Err: syscall.ENOSPC})

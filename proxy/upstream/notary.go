@@ -35,7 +35,7 @@ func newNotary(config NotaryConfig, h hooks) (*Notary, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e, err := newEndpoint(ctx, endpointConfig{
-		name: base.Host, url: config.URL, caFile: config.CAFile, tokenRealm: config.TokenRealm, credentials: config.Credentials,
+		name: "trust service " + base.Host, url: config.URL, caFile: config.CAFile, tokenRealm: config.TokenRealm, credentials: config.Credentials,
 		unavailable: verify.TrustUnavailable, limited: verify.TrustUnavailable,
 		// Docker's client authenticates with what it has for the image's registry.
 		account: func(gun string) (string, string) {
