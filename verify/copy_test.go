@@ -308,3 +308,26 @@ func TestSentences(t *testing.T) {
 		}
 	}
 }
+
+// TestTransit breaks a layer of a copy on its way, and later in storage: that is
+// no fact about the layer, and the copy is served once it arrives whole.
+func TestTransit(t *testing.T) {
+	w := newWorld(t)
+	_, ecr := w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
+	layer := ecr.Layers[amd64][1]
+	whole, _, err := w.read(ref(t, ecrName).WithDigest(layer), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range min(len(whole), 40) { // wherever it is damaged
+		w := newWorld(t)
+		w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
+		broken := slices.Clone(whole)
+		broken[at] ^= 1
+		w.ecr.SetBlob(ecrRepo, layer, broken)
+		w.refused(ecrName+":0.1.19", verify.DigestMismatch)
+		w.ecr.SetBlob(ecrRepo, layer, whole)
+		w.start()
+		w.mustPull(ecrName + ":0.1.19")
+	}
+}

@@ -2,8 +2,10 @@ package verify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"hash"
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -121,16 +123,9 @@ func (g *Gate) blob(ctx context.Context, image *Image, ref Ref, size int64, laye
 		key += " is " + layer.DiffID.String() + " as " + layer.MediaType
 	}
 	_, err := share(g, ctx, key, nil, func(ctx context.Context) (struct{}, error) {
-		content, err := g.store.OpenContent(ctx, ref.Digest)
-		switch {
-		case err == nil:
-			defer content.Close()
-			if layer == nil {
-				return struct{}{}, nil
-			}
-			return struct{}{}, drain(g.check(content, size, layer))
-		case !errors.Is(err, storage.ErrNotFound):
-			return struct{}{}, storageError(err)
+		done, err := g.storedBlob(ctx, ref, size, layer)
+		if done || err != nil {
+			return struct{}{}, err
 		}
 		return struct{}{}, g.fromAny(ctx, image, ref, ref.Digest, func(ref Ref) error {
 			return g.fetchBlob(ctx, ref, size, layer)
@@ -139,17 +134,50 @@ func (g *Gate) blob(ctx context.Context, image *Image, ref Ref, size int64, laye
 	return err
 }
 
+// storedBlob tells whether a blob is in storage, and is what layer says. What was
+// damaged there is quarantined (S5).
+func (g *Gate) storedBlob(ctx context.Context, ref Ref, size int64, layer *storage.Admission) (done bool, err error) {
+	content, err := g.store.OpenContent(ctx, ref.Digest)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, storageError(err)
+	}
+	defer content.Close()
+	if content.Size != size { // damaged, or the descriptor is wrong: fetching it tells
+		return false, nil
+	}
+	if layer == nil {
+		return true, nil
+	}
+	stored := &hashedReader{r: content, hash: ref.Digest.Algorithm().Hash()}
+	checked := g.check(stored, size, layer)
+	_, err = io.Copy(io.Discard, checked)
+	err = errors.Join(err, checked.Close())
+	switch {
+	case ReasonOf(err) == LayerMismatch && ReasonOf(stored.is(ref)) == DigestMismatch:
+		return false, storageErrorOf(g.store.Quarantine(ctx, ref.Digest))
+	case err != nil && ReasonOf(err) == "":
+		return false, storageError(err)
+	}
+	return err == nil, err
+}
+
 func (g *Gate) fetchBlob(ctx context.Context, ref Ref, size int64, layer *storage.Admission) error {
 	body, err := g.fetcher.Blob(ctx, ref)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	checked := g.check(upstreamReader{body}, size, layer)
+	arrived := &hashedReader{r: io.LimitReader(upstreamReader{body}, size+1), hash: ref.Digest.Algorithm().Hash()}
+	checked := g.check(arrived, size, layer)
 	defer checked.Close()
 	err = g.store.Put(ctx, ref.Digest, size, checked)
 	var mismatch *storage.MismatchError
 	switch {
+	case ReasonOf(err) == LayerMismatch: // a fact about the layer only if that is what arrived
+		return cmp.Or(arrived.is(ref), err)
 	case err == nil || ReasonOf(err) != "":
 		return err
 	case errors.As(err, &mismatch) && mismatch.GotSize != mismatch.WantSize:
@@ -169,12 +197,28 @@ func (g *Gate) check(r io.Reader, size int64, layer *storage.Admission) io.ReadC
 	return newDiffIDReader(r, layer.MediaType, size, layer.DiffID)
 }
 
-func drain(r io.ReadCloser) error {
-	_, err := io.Copy(io.Discard, r)
-	if err != nil && ReasonOf(err) == "" {
-		err = storageError(err)
+// hashedReader hashes what is read through it.
+type hashedReader struct {
+	r    io.Reader
+	hash hash.Hash
+}
+
+func (h *hashedReader) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	h.hash.Write(p[:n])
+	return n, err
+}
+
+// is reads the rest and tells whether all of it is the blob that ref names: a
+// *Refusal with DigestMismatch if not, or the reader's error.
+func (h *hashedReader) is(ref Ref) error {
+	if _, err := io.Copy(io.Discard, h); err != nil {
+		return err
 	}
-	return errors.Join(err, r.Close())
+	if got := digest.NewDigest(ref.Digest.Algorithm(), h.hash); got != ref.Digest {
+		return Refuse(DigestMismatch, "%s delivered other bytes for %s: they hash to %s", ref.Name(), ref.Digest, got)
+	}
+	return nil
 }
 
 // upstreamReader says of errors that have no reason that they are the upstream's.

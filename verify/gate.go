@@ -373,6 +373,14 @@ func storageError(err error) error {
 	return Unavailable(StorageUnavailable, "storage fails: %w", err)
 }
 
+// storageErrorOf is storageError for what may be nil.
+func storageErrorOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	return storageError(err)
+}
+
 // share runs work once for all who ask for the same key at the same time, on a
 // context that the Gate owns: an asker who leaves stops waiting and nothing else
 // (S4). A refusal is remembered for refusalMemory, unless what is signed changes;

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/trustmirror/trustmirror/verify"
@@ -82,8 +83,8 @@ func (h *history) write(ctx context.Context, f storedFile, raw []byte) error {
 var errDamaged = errors.New("the stored trust state is damaged")
 
 // load verifies the newest commit that isn't damaged. It returns nil if there is
-// none. Past damage it goes back only as far as the root stays the newest: no
-// key that was replaced comes back to power. Errors: *verify.Refusal where what
+// none. Past damage it goes back only as far as everything but the timestamp
+// stays the newest: what was replaced doesn't come back to power. Errors: *verify.Refusal where what
 // is stored must not be trusted now (other pins, say), *verify.UnavailableError.
 func (h *history) load(ctx context.Context, pins *Pins) (*repository, int, error) {
 	for i := range h.commits {
@@ -93,12 +94,19 @@ func (h *history) load(ctx context.Context, pins *Pins) (*repository, int, error
 			continue
 		case err != nil:
 			return nil, 0, err
-		case i > 0 && repo.root.version < h.files[roleRoot][0].number:
+		case i > 0 && h.newerThan(repo):
 			return nil, 0, nil
 		}
 		return repo, i, nil
 	}
 	return nil, 0, nil
+}
+
+// newerThan tells whether a newer version of any role but the timestamp is stored.
+func (h *history) newerThan(repo *repository) bool {
+	return slices.ContainsFunc(repo.documents(), func(d *document) bool {
+		return d.role != roleTimestamp && h.files[d.role][0].number > d.version
+	})
 }
 
 // loadCommit verifies the files that a commit names as one repository.

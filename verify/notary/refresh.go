@@ -93,13 +93,18 @@ func (s *Source) nothing(err error) error {
 }
 
 // stillExpired is the answer when what is known has expired, and why there is
-// nothing newer.
+// nothing newer: that the service serves what must not be trusted says more than
+// that time has passed.
 func stillExpired(expired, cause error) error {
-	var refusal *verify.Refusal
-	if !errors.As(expired, &refusal) || cause == nil {
+	var known, news *verify.Refusal
+	if !errors.As(expired, &known) || cause == nil {
 		return expired
 	}
-	return verify.Refuse(verify.MetadataExpired, "%s, and nothing newer can be had: %w", refusal.Detail, cause)
+	reason := verify.MetadataExpired
+	if errors.As(cause, &news) {
+		reason = news.Reason
+	}
+	return verify.Refuse(reason, "%s, and nothing newer can be had: %w", known.Detail, cause)
 }
 
 // newer asks the service, unless it was asked a moment ago, and returns what is

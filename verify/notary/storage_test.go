@@ -79,8 +79,8 @@ func TestStoreThatFails(t *testing.T) {
 	}
 }
 
-// TestDamagedFiles damages each stored file of the newest state in turn. The
-// state before it is relied on, the mark stays, and a refresh mends it.
+// TestDamagedFiles damages each stored file of the newest state in turn. What it
+// replaced doesn't come back, the mark stays, and a refresh mends it.
 func TestDamagedFiles(t *testing.T) {
 	w := newWorld(t, withAlice)
 	wantTarget(t, w.source(), "0.1.19", digestA)
@@ -103,7 +103,8 @@ func TestDamagedFiles(t *testing.T) {
 
 				w.service.Down()
 				s := w.source()
-				wantTarget(t, s, "0.1.19", digestA)
+				_, err := s.Target(context.Background(), "0.1.19")
+				wantReason(t, err, verify.TrustUnavailable)
 				w.service.Fail(nil)
 
 				newest := w.service.Files(gun)
@@ -118,6 +119,18 @@ func TestDamagedFiles(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDamagedTimestamp: a timestamp that only said again what the one before it
+// said isn't needed while that one is in date.
+func TestDamagedTimestamp(t *testing.T) {
+	w := newWorld(t)
+	wantTarget(t, w.source(), "0.1.19", digestA)
+	w.PublishTimestamp()
+	refresh(t, w.source())
+	w.store.Damage(gun, w.stored("timestamp/2")[0], flip)
+	w.service.Down()
+	wantTarget(t, w.source(), "0.1.19", digestA)
 }
 
 // TestDamagedFileKeepsItsMark: the version in a damaged file's name is a mark
