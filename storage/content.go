@@ -56,7 +56,7 @@ func (s *Store) ReadDocument(ctx context.Context, d digest.Digest, max int64) ([
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // it was only read
 	digester := d.Algorithm().Digester()
 	r := io.TeeReader(c, digester.Hash())
 	raw, err := io.ReadAll(io.LimitReader(r, max))

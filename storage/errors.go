@@ -50,13 +50,18 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 // through: an absent path is ErrNotFound, and the wrappers in which drivers
 // hide system errors (ENOSPC, EROFS, …) are opened.
 func driverError(err error) error {
-	switch e := err.(type) {
-	case storagedriver.PathNotFoundError:
-		return fmt.Errorf("%s: %w", e.Path, ErrNotFound)
-	case storagedriver.Error:
-		return fmt.Errorf("%s: %w", e.DriverName, driverError(e.Detail))
-	case storagedriver.Errors:
-		return fmt.Errorf("%s: %w", e.DriverName, errors.Join(e.Errs...))
+	var (
+		absent  storagedriver.PathNotFoundError
+		wrapped storagedriver.Error
+		several storagedriver.Errors
+	)
+	switch {
+	case errors.As(err, &absent):
+		return fmt.Errorf("%s: %w", absent.Path, ErrNotFound)
+	case errors.As(err, &wrapped):
+		return fmt.Errorf("%s: %w", wrapped.DriverName, driverError(wrapped.Detail))
+	case errors.As(err, &several):
+		return fmt.Errorf("%s: %w", several.DriverName, errors.Join(several.Errs...))
 	}
 	return err
 }

@@ -114,7 +114,7 @@ func (d *filesystem) Reader(_ context.Context, p string, offset int64) (io.ReadC
 		return nil, notFound(p, err)
 	}
 	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, err
 	}
 	return f, nil
@@ -136,7 +136,7 @@ func (d *filesystem) Writer(_ context.Context, p string, appending bool) (storag
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, err
 	}
 	return &fileWriter{driver: d, path: p, file: f, size: size}, nil
@@ -159,7 +159,7 @@ func (d *filesystem) List(_ context.Context, p string) ([]string, error) {
 	if err != nil {
 		return nil, notFound(p, err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return nil, err
@@ -268,7 +268,7 @@ func (d *filesystem) syncFolder(dir string) error {
 
 // syncFolder syncs a folder and closes it.
 func syncFolder(f *os.File, sync func(*os.File) error) error {
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // a folder: nothing is written at its close
 	err := sync(f)
 	// Some file systems have nothing to sync for folders, and say so.
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {

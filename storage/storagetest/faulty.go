@@ -108,7 +108,7 @@ func (f *Faulty) Writer(ctx context.Context, path string, appending bool) (stora
 	})
 	if err != nil {
 		if w != nil {
-			w.Close()
+			_ = w.Close()
 		}
 		return nil, err
 	}

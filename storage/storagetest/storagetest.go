@@ -64,7 +64,7 @@ func read(ctx context.Context, s *storage.Store, d digest.Digest) (string, error
 	if err != nil {
 		return "", err
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // it is only read
 	raw, err := io.ReadAll(c)
 	if err == nil && int64(len(raw)) != c.Size {
 		err = errors.New("Content.Size isn't the number of bytes")
@@ -170,7 +170,7 @@ func testRanges(t *testing.T, driver storagedriver.StorageDriver) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // it is only read
 	for _, seek := range []struct {
 		offset int64
 		whence int

@@ -128,7 +128,7 @@ func (s *scanner) value(t reflect.Type) error {
 	case c == '[':
 		return s.open(frame{typ: container(t), array: true})
 	case c == '"':
-		if t == numberType {
+		if t == reflect.TypeFor[json.Number]() {
 			return s.fail("a number in quotes")
 		}
 		return s.str()

@@ -7,11 +7,6 @@ import (
 	"unicode"
 )
 
-var (
-	unmarshaler = reflect.TypeFor[json.Unmarshaler]()
-	numberType  = reflect.TypeFor[json.Number]()
-)
-
 // fields are the names under which a struct's fields are decoded.
 type fields struct {
 	types  map[string]reflect.Type
@@ -78,6 +73,7 @@ func (f *fields) add(t reflect.Type) {
 // container returns the type whose members or elements are to be checked, or nil
 // where a type decodes itself.
 func container(t reflect.Type) reflect.Type {
+	unmarshaler := reflect.TypeFor[json.Unmarshaler]()
 	if t == nil || t.Implements(unmarshaler) {
 		return nil
 	}
