@@ -132,7 +132,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.logAccess(x, a, time.Since(started))
 	if a.abort {
 		// Returning would end the response as if it were whole.
-		panic(http.ErrAbortHandler)
+		panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http is told to cut the connection
 	}
 }
 

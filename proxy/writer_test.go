@@ -138,7 +138,7 @@ func TestAttack29_StalledReader(t *testing.T) {
 				server.Start()
 			}
 			t.Cleanup(server.Close)
-			req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+blobPath, nil)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+blobPath, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,7 +213,7 @@ func TestAttack29_ClientLeaves(t *testing.T) {
 	}}
 	server := newTestServer(t, gate, log.config)
 	ctx, leave := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, "GET", server.URL+blobPath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+blobPath, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,6 +89,7 @@ type mirror struct {
 	log      *slog.Logger
 	patience time.Duration
 
+	store              *storage.Store
 	parts              *parts
 	clients, operators *http.Server
 	clientsAt, adminAt net.Listener
@@ -102,6 +103,7 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
+	m.store = store
 	var tlsConfig *tls.Config
 	if c.Listen.TLS != nil {
 		certificates, err := newCertificates(*c.Listen.TLS, m.log)
@@ -193,7 +195,10 @@ func (m *mirror) run(ctx context.Context) error {
 	group, failed := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveAt(m.clients, m.clientsAt) })
 	group.Go(func() error { return serveAt(m.operators, m.adminAt) })
+	sweeping, stop := context.WithCancel(failed)
+	group.Go(func() error { return m.sweep(sweeping) })
 	group.Go(func() error {
+		defer stop()
 		select {
 		case s := <-signals:
 			m.log.Info("ending: pulls under way may finish", "signal", s.String(), "timeout", m.patience)
@@ -206,6 +211,23 @@ func (m *mirror) run(ctx context.Context) error {
 	}
 	m.log.Info("ended")
 	return nil
+}
+
+// sweepEvery is how often what dead downloads left in storage is removed.
+const sweepEvery = time.Hour
+
+// sweep removes what dead downloads left in storage, until ctx ends.
+func (m *mirror) sweep(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(sweepEvery):
+			if err := m.store.Sweep(ctx); err != nil {
+				m.log.Warn("storage could not be swept; it is tried again", "after", sweepEvery, "error", err)
+			}
+		}
+	}
 }
 
 // serveAt serves until the server is shut down.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker in releases (-X main.version=v1.2.3); empty, it is
-// what the build itself knows.
-var version string
+// version and commit are set by the linker where the build can't know them (-X
+// main.version=v1.2.3); empty, they are what the build itself knows.
+var version, commit string //nolint:gochecknoglobals // the linker sets nothing else
 
 // buildVersion says which trustmirror this is.
 type buildVersion struct {
@@ -25,7 +26,7 @@ type buildVersion struct {
 }
 
 func newBuildVersion() buildVersion {
-	v := buildVersion{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := buildVersion{Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}
@@ -33,7 +34,7 @@ func newBuildVersion() buildVersion {
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
-			v.Commit = s.Value
+			v.Commit = cmp.Or(v.Commit, s.Value)
 		case "vcs.time":
 			v.Time = s.Value
 		case "vcs.modified":

@@ -29,7 +29,7 @@ func TestAttack12_RepeatedNames(t *testing.T) {
 					names = append(names, other)
 				}
 				for _, repeated := range names {
-					for _, value := range []string{"null", "{}", "1", `"x"`} {
+					for _, value := range []string{"null", "{}"} {
 						w.check12(role, raw, at, repeated, value)
 					}
 				}
@@ -133,8 +133,9 @@ func TestAttack6_TooMuch(t *testing.T) {
 	}
 	targets := func(n int) func(*notarytest.Repository) {
 		return func(r *notarytest.Repository) {
+			target := notarytest.Target(digestA, 1)
 			for i := range n {
-				r.Sign(fmt.Sprintf("tag-%d", i), digestA, 1)
+				r.Signed[fmt.Sprintf("tag-%d", i)] = target
 			}
 		}
 	}
@@ -178,7 +179,7 @@ func TestAttack6_TooMuch(t *testing.T) {
 		{"200 signatures", file("targets", signatures(200)), true},
 		{"10,000 signatures", file("targets", signatures(10_000)), false},
 		{"1,000 targets", targets(1_000), true},
-		{"100,000 targets", targets(100_000), false},
+		{"50,000 targets and one", targets(50_000), false},
 		{"1,025 keys in root", edit("root", func(s map[string]any) { keys(s["keys"].(map[string]any)) }), false},
 		{"1,025 keys in targets", edit("targets", func(s map[string]any) { keys(s["delegations"].(map[string]any)["keys"].(map[string]any)) }), false},
 		{"257 delegations", edit("targets", delegations), false},
@@ -209,7 +210,7 @@ func TestAttack6_TooMuch(t *testing.T) {
 	}
 	t.Run("64 MiB in delegations", func(t *testing.T) {
 		w := newWorld(t, func(r *notarytest.Repository) {
-			for i := range 5 {
+			for i := range 4 {
 				d := r.Delegate(fmt.Sprintf("d%d", i))
 				d.Sign("0.2", digestB, 1)
 				d.EditFile = pad(16 << 20)
