@@ -31,6 +31,10 @@ e2e: ## the same with real daemons; needs root, and installs Debian packages
 	e2e/install.sh
 	cd e2e && go test -v -count=1 -timeout=30m ./...
 
+.PHONY: bench
+bench: ## benchmarks, each once: memory and work, compared within one run
+	go test -run='^$$' -bench=. -benchtime=1x ./...
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (3s)
 	@grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include=*_test.go . | sed 's/:func / /' | sort | \
