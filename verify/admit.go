@@ -46,7 +46,7 @@ func (g *Gate) expected(ctx context.Context, image *Image, set *TargetSet, ref R
 
 // admitSigned admits a document that is signed itself.
 func (g *Gate) admitSigned(ctx context.Context, image *Image, ref Ref, target Target) error {
-	doc, err := g.document(ctx, image, ref, target.Digest, target.Size)
+	doc, err := g.document(ctx, image, ref, target.Digest, documentSize(target))
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (g *Gate) admitListed(ctx context.Context, image *Image, ref Ref, expected 
 // matchesPlatform holds the platforms for which an index lists a manifest
 // against the manifest's config (D4).
 func (g *Gate) matchesPlatform(ctx context.Context, image *Image, repo Ref, index digest.Digest, doc *document) error {
-	parent, err := g.document(ctx, image, repo, index, 0)
+	parent, err := g.document(ctx, image, repo, index, unknownSize)
 	if err != nil {
 		return err
 	}
@@ -137,13 +137,26 @@ func (g *Gate) admitBlob(ctx context.Context, image *Image, set *TargetSet, ref 
 	}
 }
 
+// documentSize is what a trust source says of a document's size.
+func documentSize(t Target) int64 {
+	if t.Size == 0 {
+		return unknownSize
+	}
+	return t.Size
+}
+
 // recordBlob writes a blob's admissions, unless more is expected of it by now.
 func (g *Gate) recordBlob(ctx context.Context, image *Image, set *TargetSet, ref Ref, expected, admissions []storage.Admission) (done bool, err error) {
 	g.recording.Lock()
 	defer g.recording.Unlock()
 	now, err := g.expected(ctx, image, set, ref, false)
-	if err != nil || len(now) > len(expected) {
+	if err != nil {
 		return false, err
+	}
+	for _, e := range now {
+		if !slices.ContainsFunc(expected, func(x storage.Admission) bool { return x.Signed == e.Signed && x.Parent == e.Parent }) {
+			return false, nil
+		}
 	}
 	return true, g.write(ctx, admissions, nil)
 }
@@ -177,7 +190,7 @@ func (g *Gate) markBroken(ctx context.Context, ref Ref, layer storage.Admission)
 // admitted. It refuses a manifest of a copy that contradicts what is known of a
 // layer.
 func (g *Gate) record(ctx context.Context, image *Image, repo Ref, admissions, expectations []storage.Admission) error {
-	checked := map[digest.Digest]bool{}
+	checked := map[storage.Admission]bool{}
 	for {
 		unchecked, err := g.recordUnless(ctx, checked, admissions, expectations)
 		if err != nil || len(unchecked) == 0 {
@@ -187,31 +200,33 @@ func (g *Gate) record(ctx context.Context, image *Image, repo Ref, admissions, e
 			if err := g.blob(ctx, image, repo.WithDigest(e.Digest), e.Size, &e); err != nil {
 				return err
 			}
-			checked[e.Digest] = true
+			checked[e] = true
 		}
 	}
 }
 
-// recordUnless records, unless there are layers which are served already and
-// whose diff ID nobody computed yet: these it returns.
-func (g *Gate) recordUnless(ctx context.Context, checked map[digest.Digest]bool, admissions, expectations []storage.Admission) (unchecked []storage.Admission, err error) {
+// recordUnless records, unless there are layers which are served already, or will
+// be now, for other reasons than their diff ID: these it returns.
+func (g *Gate) recordUnless(ctx context.Context, checked map[storage.Admission]bool, admissions, expectations []storage.Admission) (unchecked []storage.Admission, err error) {
 	g.recording.Lock()
 	defer g.recording.Unlock()
 	for _, e := range expectations {
-		if e.DiffID == "" {
+		if e.Proof != storage.ProofDiffID || checked[e] {
 			continue
 		}
 		known, err := g.store.Admissions(ctx, e.Repository, e.Digest)
 		if err != nil {
 			return nil, storageError(err)
 		}
-		for _, k := range known {
-			switch {
-			case k.DiffID != "" && k.DiffID != e.DiffID:
-				return nil, Refuse(LayerMismatch, "%s says that layer %s has diff ID %s, but it has %s", e.Parent, e.Digest, e.DiffID, k.DiffID)
-			case k.DiffID == "" && e.Proof == storage.ProofDiffID && !checked[e.Digest]:
-				unchecked = append(unchecked, e)
+		for _, a := range admissions {
+			if a.Digest == e.Digest {
+				known = append(known, a)
 			}
+		}
+		if slices.ContainsFunc(known, func(k storage.Admission) bool {
+			return k.DiffID != e.DiffID || !sameLayerType(k.MediaType, e.MediaType)
+		}) {
+			unchecked = append(unchecked, e)
 		}
 	}
 	if len(unchecked) > 0 {

@@ -21,39 +21,53 @@ func (g *Gate) admitCopy(ctx context.Context, image *Image, copyRepo Ref, doc *d
 	if doc.digest == target.Digest { // C1
 		return g.admitSigned(ctx, image, copyRepo, target)
 	}
-	signed, err := g.document(ctx, image, image.Signed, target.Digest, target.Size)
+	signed, err := g.document(ctx, image, image.Signed, target.Digest, documentSize(target))
 	if err != nil {
 		return err
 	}
-	m := matcher{gate: g, image: image, copyRepo: copyRepo, target: target, signed: signed}
+	m := matcher{
+		gate: g, image: image, copyRepo: copyRepo, target: target, signed: signed, manifests: signed.manifests,
+		documents: []*document{doc},
+	}
+	if signed.kind == storage.KindManifest {
+		m.manifests = []descriptor{{mediaType: signed.mediaType, digest: signed.digest, size: int64(len(signed.raw))}}
+	}
 	switch listed := m.listed(doc.digest); {
 	case listed >= 0: // C1: its rules are checked when it's asked for
-		m.expectations = append(m.expectations, m.child(storage.KindManifest, signed.manifests[listed], signed.digest, storage.ProofListed))
+		m.expectations = append(m.expectations, m.child(storage.KindManifest, m.manifests[listed], signed.digest, storage.ProofListed))
 	case doc.kind == storage.KindManifest:
-		err = m.manifest(ctx, doc, nil, "")
+		_, err = m.manifest(ctx, doc, all(m.manifests), nil, "")
 	default:
 		err = m.index(ctx, doc)
 	}
 	if err != nil {
 		return err
 	}
+	for _, d := range m.documents {
+		if err := g.commit(ctx, d); err != nil {
+			return err
+		}
+	}
 	return g.record(ctx, image, copyRepo, m.admissions, m.expectations)
 }
 
 // matcher holds one document of a copy against one signed document, and collects
-// what is to be recorded if all of it matches.
+// what is to be stored and recorded if all of it matches.
 type matcher struct {
-	gate     *Gate
-	image    *Image
-	copyRepo Ref
-	target   Target
-	signed   *document // an index or a manifest
+	gate      *Gate
+	image     *Image
+	copyRepo  Ref
+	target    Target
+	signed    *document    // an index or a manifest
+	manifests []descriptor // those that signed lists, or signed itself
 
+	documents    []*document
 	admissions   []storage.Admission
 	expectations []storage.Admission
 }
 
-// index checks a copy's index: every entry has to match, no platform twice (C2).
+// index checks a copy's index: every entry has to stand for a signed one of its
+// own, so that no platform is there twice (C2).
 func (m *matcher) index(ctx context.Context, doc *document) error {
 	if err := m.saysNoMore(doc, m.signed); err != nil {
 		return err
@@ -61,13 +75,22 @@ func (m *matcher) index(ctx context.Context, doc *document) error {
 	if len(doc.manifests) == 0 {
 		return Refuse(ConfigMismatch, "%s lists no manifests, so nothing in it is signed", doc.digest)
 	}
-	for i, entry := range doc.manifests {
-		listed := m.listed(entry.digest)
-		if twice := slices.IndexFunc(doc.manifests[:i], func(e descriptor) bool { return samePlatform(e.platform, entry.platform) }); twice >= 0 &&
-			!(listed >= 0 && isNone(entry.platform)) { // attestations have no platform
-			return Refuse(ExtraPlatform, "%s lists %s twice: %s and %s", doc.digest, entry.platform, doc.manifests[twice].digest, entry.digest)
+	taken := map[int]bool{}
+	for _, entry := range doc.manifests {
+		candidates := m.forPlatform(entry.platform)
+		if len(candidates) == 0 {
+			return Refuse(ExtraPlatform, "%s lists %s for %s, a platform that is not in the signed %s, or could be several of it", doc.digest, entry.digest, entry.platform, m.signed.digest)
 		}
-		if err := m.entry(ctx, doc, entry, listed); err != nil {
+		candidates = slices.DeleteFunc(candidates, func(i int) bool { return taken[i] })
+		if len(candidates) == 0 {
+			return Refuse(ExtraPlatform, "%s lists %s for %s, a platform that it has already", doc.digest, entry.digest, entry.platform)
+		}
+		match, err := m.entry(ctx, doc, entry, candidates)
+		if err != nil {
+			return err
+		}
+		taken[match] = true
+		if err := m.descriptorSaysNoMore(doc, entry, m.manifests[match:match+1]); err != nil {
 			return err
 		}
 	}
@@ -75,93 +98,90 @@ func (m *matcher) index(ctx context.Context, doc *document) error {
 	return nil
 }
 
-func (m *matcher) entry(ctx context.Context, doc *document, entry descriptor, listed int) error {
-	candidates := m.compatible(entry.platform)
-	if len(candidates) == 0 {
-		return Refuse(ExtraPlatform, "%s lists %s (%s), a platform that is not in the signed %s", doc.digest, entry.digest, entry.platform, m.signed.digest)
-	}
-	if listed >= 0 {
-		candidates = m.signed.manifests[listed : listed+1]
-		if !candidates[0].platform.compatible(entry.platform) {
-			return Refuse(PlatformMismatch, "%s lists %s for %s, the signed %s for %s", doc.digest, entry.digest, entry.platform, m.signed.digest, candidates[0].platform)
+// entry returns which of the candidates an entry of a copy's index stands for.
+func (m *matcher) entry(ctx context.Context, doc *document, entry descriptor, candidates []int) (int, error) {
+	for _, i := range candidates {
+		signed := m.manifests[i]
+		switch {
+		case signed.digest != entry.digest:
+			continue
+		case signed.size != entry.size:
+			return 0, Refuse(SizeMismatch, "%s lists %s with %d bytes, the signed %s with %d", doc.digest, entry.digest, entry.size, m.signed.digest, signed.size)
+		case signed.mediaType != entry.mediaType:
+			return 0, Refuse(AmbiguousDoc, "%s lists %s as %s, the signed %s as %s", doc.digest, entry.digest, entry.mediaType, m.signed.digest, signed.mediaType)
 		}
-	}
-	if err := m.descriptorSaysNoMore(doc, entry, candidates); err != nil {
-		return err
-	}
-	if listed >= 0 { // C1: its rules are checked when it's asked for
+		// C1: its rules are checked when it's asked for.
 		m.expectations = append(m.expectations, m.child(storage.KindManifest, entry, doc.digest, storage.ProofListed))
-		return nil
+		return i, nil
 	}
-	manifest, err := m.gate.document(ctx, m.image, m.copyRepo, entry.digest, entry.size, entry.mediaType)
+	manifest, err := m.gate.unproven(ctx, m.image, m.copyRepo, entry.digest, entry.size, entry.mediaType)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return m.manifest(ctx, manifest, entry.platform, doc.digest)
+	m.documents = append(m.documents, manifest)
+	return m.manifest(ctx, manifest, candidates, entry.platform, doc.digest)
 }
 
-// manifest checks a copy's manifest that isn't itself signed (C2 to C4). parent
-// is the copy's index that lists it for a platform, if one does.
-func (m *matcher) manifest(ctx context.Context, doc *document, p *platform, parent digest.Digest) error {
-	if !isImageConfig(doc.config.mediaType) {
-		return Refuse(ConfigMismatch, "%s has a config of type %s, which doesn't say what the image is; it would have to be the signed manifest itself", doc.digest, doc.config.mediaType)
-	}
-	config, err := m.gate.config(ctx, m.image, m.copyRepo, doc.config)
+// manifest checks a copy's manifest that isn't itself signed (C2 to C4), and
+// returns for which of the candidates it stands. parent is the copy's index that
+// lists it for a platform, if one does.
+func (m *matcher) manifest(ctx context.Context, doc *document, candidates []int, p *platform, parent digest.Digest) (int, error) {
+	at, match, err := m.sameConfig(ctx, doc, candidates)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if !config.identifies() {
-		return Refuse(ConfigMismatch, "config %s of %s doesn't say what the image is; it would have to be the signed manifest itself", doc.config.digest, doc.digest)
-	}
-	if !config.runs(p) {
-		return Refuse(PlatformMismatch, "%s is listed for %s but its config says %s/%s", doc.digest, p, config.OS, config.Architecture)
-	}
-	match, err := m.signedWithConfig(ctx, doc, p)
+	config, err := m.gate.config(ctx, m.image, m.copyRepo, match.config)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	if !isImageConfig(doc.config.mediaType) || !isImageConfig(match.config.mediaType) || !config.identifies() { // C3
+		return 0, Refuse(ConfigMismatch, "config %s of %s doesn't say what the image is; it would have to be the signed manifest itself", doc.config.digest, doc.digest)
+	}
+	for _, p := range []*platform{p, m.manifests[at].platform} { // D4
+		if !config.runs(p) {
+			return 0, Refuse(PlatformMismatch, "%s is listed for %s but its config says %s/%s", doc.digest, p, config.OS, config.Architecture)
+		}
 	}
 	if err := m.saysNoMore(doc, match); err != nil {
-		return err
+		return 0, err
 	}
 	if err := m.descriptorSaysNoMore(doc, doc.config, []descriptor{match.config}); err != nil {
-		return err
+		return 0, err
 	}
 	m.admissions = append(m.admissions,
 		m.admission(doc, parent, storage.ProofSameConfig),
 		m.child(storage.KindConfig, doc.config, doc.digest, storage.ProofListed))
-	return m.layers(doc, match, config)
+	return at, m.layers(doc, match, config)
 }
 
-// signedWithConfig finds the signed manifest whose config the copy's has, among
-// those for its platform.
-func (m *matcher) signedWithConfig(ctx context.Context, doc *document, p *platform) (*document, error) {
+// sameConfig finds the signed manifest whose config a copy's manifest has, among
+// the candidates.
+func (m *matcher) sameConfig(ctx context.Context, doc *document, candidates []int) (int, *document, error) {
 	var seen []digest.Digest
-	for _, candidate := range m.compatible(p) {
-		signed := m.signed
-		if signed.kind == storage.KindIndex {
-			var err error
-			if signed, err = m.gate.document(ctx, m.image, m.image.Signed, candidate.digest, candidate.size, candidate.mediaType); err != nil {
-				return nil, err
-			}
+	for _, i := range candidates {
+		signed, err := m.signedManifest(ctx, i)
+		if err != nil {
+			return 0, nil, err
 		}
-		if signed.config.digest == doc.config.digest && signed.config.size == doc.config.size && isImageConfig(signed.config.mediaType) {
-			return signed, m.signedPlatform(ctx, candidate.platform, signed)
+		if signed.config.digest == doc.config.digest && signed.config.size == doc.config.size {
+			return i, signed, nil
 		}
 		seen = append(seen, signed.config.digest)
 	}
-	return nil, Refuse(ConfigMismatch, "%s has config %s, but signed for tag %s is %v: it is another image than the publisher signed", doc.digest, doc.config.digest, m.target.Tag, seen)
+	for _, i := range all(m.manifests) { // to say more
+		if signed, err := m.signedManifest(ctx, i); err == nil && signed.config.digest == doc.config.digest && !slices.Contains(candidates, i) {
+			return 0, nil, Refuse(PlatformMismatch, "%s has the config %s, which is signed for %s", doc.digest, doc.config.digest, m.manifests[i].platform)
+		}
+	}
+	return 0, nil, Refuse(ConfigMismatch, "%s has config %s, but signed for tag %s is %v: it is another image than the publisher signed", doc.digest, doc.config.digest, m.target.Tag, seen)
 }
 
-// signedPlatform holds the signed entry's platform against its config (D4).
-func (m *matcher) signedPlatform(ctx context.Context, p *platform, signed *document) error {
-	config, err := m.gate.config(ctx, m.image, m.copyRepo, signed.config)
-	if err != nil {
-		return err
+func (m *matcher) signedManifest(ctx context.Context, i int) (*document, error) {
+	if m.signed.kind == storage.KindManifest {
+		return m.signed, nil
 	}
-	if !config.runs(p) {
-		return Refuse(PlatformMismatch, "%s is listed for %s but its config says %s/%s", signed.digest, p, config.OS, config.Architecture)
-	}
-	return nil
+	d := m.manifests[i]
+	return m.gate.document(ctx, m.image, m.image.Signed, d.digest, d.size, d.mediaType)
 }
 
 // layers says what each layer of a copy's manifest has to be (C4).
@@ -176,7 +196,7 @@ func (m *matcher) layers(doc, match *document, config *imageConfig) error {
 		var at []descriptor
 		if i < len(match.layers) && len(match.layers) == len(doc.layers) {
 			at = match.layers[i : i+1]
-			if at[0].digest == layer.digest && at[0].size == layer.size {
+			if at[0].digest == layer.digest && sameLayerType(at[0].mediaType, layer.mediaType) {
 				edge.Proof = storage.ProofSameLayer
 			}
 		}
@@ -186,9 +206,18 @@ func (m *matcher) layers(doc, match *document, config *imageConfig) error {
 		if edge.Proof == storage.ProofDiffID && !canDecompress(layer.mediaType) {
 			return Refuse(MediaType, "layer %s of %s has type %q, which can't be held against its diff ID", layer.digest, doc.digest, layer.mediaType)
 		}
+		if slices.ContainsFunc(m.expectations, func(e storage.Admission) bool { return contradict(e, edge) }) {
+			return Refuse(LayerMismatch, "%s has layer %s in two places, but it can't decompress to what the config has at both", doc.digest, layer.digest)
+		}
 		m.expectations = append(m.expectations, edge)
 	}
 	return nil
+}
+
+// contradict tells whether two edges say different things of one layer of one
+// manifest: only the first would be recorded.
+func contradict(a, b storage.Admission) bool {
+	return a.Digest == b.Digest && a.Parent == b.Parent && !(a.DiffID == b.DiffID && a.Size == b.Size && sameLayerType(a.MediaType, b.MediaType))
 }
 
 // saysNoMore refuses what a copy's document says beyond the signed one: clients
@@ -224,28 +253,41 @@ func (m *matcher) descriptorSaysNoMore(doc *document, d descriptor, signed []des
 	return Refuse(Annotation, "%s gives %s annotations that the signed document doesn't have", doc.digest, d.digest)
 }
 
-// signedManifests lists the manifests that the signed document leads to.
-func (m *matcher) signedManifests() []descriptor {
-	if m.signed.kind == storage.KindIndex {
-		return m.signed.manifests
-	}
-	return []descriptor{{mediaType: m.signed.mediaType, digest: m.signed.digest, size: int64(len(m.signed.raw))}}
-}
-
-// listed returns where the signed index lists a manifest, or -1.
+// listed returns where a manifest is among the signed ones, or -1.
 func (m *matcher) listed(d digest.Digest) int {
-	return slices.IndexFunc(m.signed.manifests, func(s descriptor) bool { return s.digest == d })
+	return slices.IndexFunc(m.manifests, func(s descriptor) bool { return s.digest == d })
 }
 
-// compatible lists the signed manifests for a platform.
-func (m *matcher) compatible(p *platform) []descriptor {
-	var list []descriptor
-	for _, d := range m.signedManifests() {
+// forPlatform lists the signed manifests that an entry for a platform may stand
+// for: those for just that platform. An entry that names less or more stands for
+// the compatible ones, if clients can't take it for one of several.
+func (m *matcher) forPlatform(p *platform) []int {
+	var exact, loose []int
+	for i, d := range m.manifests {
+		if samePlatform(d.platform, p) {
+			exact = append(exact, i)
+		}
 		if d.platform.compatible(p) {
-			list = append(list, d)
+			loose = append(loose, i)
 		}
 	}
-	return list
+	if len(exact) > 0 {
+		return exact
+	}
+	for _, i := range loose {
+		if !samePlatform(m.manifests[i].platform, m.manifests[loose[0]].platform) {
+			return nil
+		}
+	}
+	return loose
+}
+
+func all(list []descriptor) []int {
+	var indexes []int
+	for i := range list {
+		indexes = append(indexes, i)
+	}
+	return indexes
 }
 
 func (m *matcher) admission(doc *document, parent digest.Digest, proof storage.Proof) storage.Admission {
@@ -264,8 +306,4 @@ func samePlatform(p, q *platform) bool {
 	}
 	return p.OS == q.OS && p.Architecture == q.Architecture && p.Variant == q.Variant && p.OSVersion == q.OSVersion &&
 		slices.Equal(p.OSFeatures, q.OSFeatures)
-}
-
-func isNone(p *platform) bool {
-	return p == nil || p.OS == "unknown" && p.Architecture == "unknown"
 }

@@ -142,6 +142,7 @@ func TestAttack17_18_Copies(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			w.publish("0.1.18", verifytest.NewRelease("0.1.18", amd64, arm64), verifytest.Format{})
 			signed := verifytest.NewRelease("0.1.19", amd64, arm64)
@@ -173,16 +174,22 @@ func TestAttack17_18_Copies(t *testing.T) {
 	}
 }
 
-func clone(m map[string]any) map[string]any {
-	var c map[string]any
-	raw, err := json.Marshal(m)
-	if err == nil {
-		err = json.Unmarshal(raw, &c)
+func clone(m map[string]any) map[string]any { return parse(marshal(m)) }
+
+func parse(raw []byte) map[string]any {
+	var m map[string]any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		panic(err)
 	}
+	return m
+}
+
+func marshal(m map[string]any) []byte {
+	raw, err := json.Marshal(m)
 	if err != nil {
 		panic(err)
 	}
-	return c
+	return raw
 }
 
 // pack compresses as Docker does.

@@ -1,8 +1,10 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -15,27 +17,37 @@ import (
 // again goes on from there.
 const maxSearched = 256
 
+// nowhereMemory is how long a document that is gone or refused, or a copy's tag
+// that is, isn't searched again.
+const nowhereMemory = 5 * time.Minute
+
+// walked says what a search found at one place.
+type walked struct {
+	manifests []descriptor // that a signed index lists
+	nowhere   time.Time    // when it was found to lead nowhere; zero if it leads on
+}
+
 // discover looks for an object that was asked for by digest and that nothing
 // admitted so far names: a pod pinned to a digest on an empty cache. What it
 // finds is recorded as expected, or admitted at once.
 func (g *Gate) discover(ctx context.Context, image *Image, set *TargetSet, ref Ref, document bool) error {
 	s := &search{gate: g, image: image, set: set, left: maxSearched}
-	nothing := Refuse(NotAdmitted, "nothing that is signed for %s leads to %s", image.Signed.Name(), ref.Digest)
 	isCopy := ref.Name() != image.Signed.Name()
 	if document && isCopy {
-		return s.copyDocument(ctx, ref, nothing)
-	}
-	found, err := s.signed(ctx, ref, document)
-	if len(found) > 0 || err != nil {
-		return err
-	}
-	if !document && isCopy {
-		found, err = s.copyTags(ctx, ref)
-		if len(found) > 0 || err != nil {
+		err := s.copyDocument(ctx, ref)
+		var notFound *NotFoundError
+		if !errors.As(err, &notFound) {
 			return err
 		}
 	}
-	return nothing
+	found, err := s.signed(ctx, ref, document)
+	if !document && isCopy && len(found) == 0 && err == nil {
+		found, err = s.copyTags(ctx, ref)
+	}
+	if len(found) == 0 && err == nil {
+		err = s.nothing(ref)
+	}
+	return err
 }
 
 // search is one walk over what is signed.
@@ -69,42 +81,66 @@ func (s *search) spend() error {
 	return nil
 }
 
-// signed walks from the signed digests down, recording for ref's repository what
-// each document names, until ref is named. It returns what names ref.
-func (s *search) signed(ctx context.Context, ref Ref, document bool) ([]storage.Admission, error) {
+func (s *search) nothing(ref Ref) error {
+	return Refuse(NotAdmitted, "nothing that is signed for %s leads to %s", s.image.Signed.Name(), ref.Digest)
+}
+
+// known tells whether a place was searched before, and what was found there.
+func (s *search) known(key string) (walked, bool) {
+	w, ok := s.gate.walked.Get(key)
+	age := s.gate.now().Sub(w.nowhere)
+	return w, ok && (w.nowhere.IsZero() || age >= 0 && age < nowhereMemory) // clocks jump
+}
+
+// signed records for ref's repository what the signed documents name, until ref
+// is named. It returns what names ref.
+func (s *search) signed(ctx context.Context, ref Ref, document bool) (found []storage.Admission, err error) {
+	err = s.each(ctx, ref, !document, func(_ Target, fresh bool) (done bool, err error) {
+		if fresh {
+			found, err = s.gate.expected(ctx, s.image, s.set, ref, document)
+		}
+		return len(found) > 0, err
+	})
+	if len(found) > 0 || err != nil {
+		return found, err
+	}
+	return s.gate.expected(ctx, s.image, s.set, ref, document)
+}
+
+// each walks from each signed digest down, to blobs if they are looked for,
+// recording for a repository what each document names. It tells visit whether
+// anything of that wasn't recorded before.
+func (s *search) each(ctx context.Context, repo Ref, blobs bool, visit func(t Target, fresh bool) (done bool, err error)) error {
 	for _, t := range s.targets() {
-		manifests, fresh, err := s.walk(ctx, ref, t, descriptor{digest: t.Digest, size: t.Size})
+		manifests, fresh, err := s.walk(ctx, repo, t, descriptor{digest: t.Digest, size: documentSize(t)})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, m := range manifests {
-			if document { // only what is below the manifests is missing then
+			if !blobs { // only they are below manifests
 				break
 			}
-			_, more, err := s.walk(ctx, ref, t, m)
+			_, more, err := s.walk(ctx, repo, t, m)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			fresh = fresh || more
 		}
-		if !fresh {
-			continue
-		}
-		if found, err := s.gate.expected(ctx, s.image, s.set, ref, document); len(found) > 0 || err != nil {
-			return found, err
+		if done, err := visit(t, fresh); done || err != nil {
+			return err
 		}
 	}
-	return s.gate.expected(ctx, s.image, s.set, ref, document)
+	return nil
 }
 
 // walk records what one signed document names, unless that was done before
 // (fresh tells), and returns the manifests that it lists. A document that is
 // refused or gone leads nowhere.
-func (s *search) walk(ctx context.Context, ref Ref, t Target, d descriptor) (manifests []descriptor, fresh bool, err error) {
+func (s *search) walk(ctx context.Context, repo Ref, t Target, d descriptor) (manifests []descriptor, fresh bool, err error) {
 	g := s.gate
-	key := ref.Name() + " " + t.Digest.String() + " " + d.digest.String()
-	if manifests, ok := g.walked.Get(key); ok {
-		return manifests, false, nil
+	key := repo.Name() + " " + t.Digest.String() + " " + d.digest.String()
+	if w, ok := s.known(key); ok {
+		return w.manifests, false, nil
 	}
 	if err := s.spend(); err != nil {
 		return nil, false, err
@@ -115,15 +151,16 @@ func (s *search) walk(ctx context.Context, ref Ref, t Target, d descriptor) (man
 	}
 	doc, err := g.document(ctx, s.image, s.image.Signed, d.digest, d.size, claims...)
 	if leadsNowhere(err) {
+		g.walked.Add(key, walked{nowhere: g.now()})
 		return nil, false, nil
 	}
 	if err != nil {
 		return nil, false, err
 	}
-	if err := g.record(ctx, s.image, ref, nil, g.named(ref, t, doc)); err != nil {
+	if err := g.record(ctx, s.image, repo, nil, g.named(repo, t, doc)); err != nil {
 		return nil, false, err
 	}
-	g.walked.Add(key, doc.manifests)
+	g.walked.Add(key, walked{manifests: doc.manifests})
 	return doc.manifests, true, nil
 }
 
@@ -135,39 +172,52 @@ func leadsNowhere(err error) bool {
 	return errors.As(err, &refusal) || errors.As(err, &notFound)
 }
 
-// copyDocument fetches a document of a copy, and holds it against what is signed
-// with the same config (C1, C2: by digest, for any signed tag).
-func (s *search) copyDocument(ctx context.Context, ref Ref, nothing error) error {
-	doc, err := s.gate.fetchDocument(ctx, ref, 0)
-	var notFound *NotFoundError
-	if errors.As(err, &notFound) {
-		return Refuse(NotAdmitted, "%s has no %s, and nothing that is signed for %s is known to lead to it", ref.Name(), ref.Digest, s.image.Signed.Name())
-	}
+// copyDocument fetches a document of a copy, and holds it against everything
+// signed that leads to the same config (C1, C2: by digest, for any signed tag).
+// A *NotFoundError says that the copy has no such document.
+func (s *search) copyDocument(ctx context.Context, ref Ref) error {
+	g := s.gate
+	doc, err := g.fetchDocument(ctx, ref, unknownSize)
 	if err != nil {
 		return err
 	}
 	manifest := doc
 	if doc.kind == storage.KindIndex {
 		if len(doc.manifests) == 0 {
-			return nothing
+			return s.nothing(ref)
 		}
 		first := doc.manifests[0]
-		if manifest, err = s.gate.document(ctx, s.image, ref, first.digest, first.size, first.mediaType); err != nil {
+		if manifest, err = g.unproven(ctx, s.image, ref, first.digest, first.size, first.mediaType); err != nil {
 			return err
 		}
 	}
-	edges, err := s.signed(ctx, s.image.Signed.WithDigest(manifest.config.digest), false)
+	config := s.image.Signed.WithDigest(manifest.config.digest)
+	leading, err := g.expected(ctx, s.image, s.set, config, false)
 	if err != nil {
 		return err
 	}
-	for _, e := range edges {
-		err := s.gate.admitCopy(ctx, s.image, ref, doc, Target{Tag: e.Tag, Digest: e.Signed})
-		if err == nil || !leadsNowhere(err) {
-			return err
+	admitted, refused := false, s.nothing(ref)
+	err = s.each(ctx, config, true, func(t Target, fresh bool) (done bool, err error) {
+		if fresh {
+			if leading, err = g.expected(ctx, s.image, s.set, config, false); err != nil {
+				return false, err
+			}
 		}
-		nothing = err
+		if !slices.ContainsFunc(leading, func(e storage.Admission) bool { return e.Signed == t.Digest }) {
+			return false, nil
+		}
+		err = g.admitCopy(ctx, s.image, ref, doc, t)
+		if leadsNowhere(err) {
+			refused = err
+			return false, nil
+		}
+		admitted = err == nil
+		return admitted, err
+	})
+	if admitted || err != nil {
+		return err
 	}
-	return nothing
+	return refused
 }
 
 // copyTags looks a copy's tags up, because a blob of the copy may hang from a
@@ -176,17 +226,20 @@ func (s *search) copyTags(ctx context.Context, ref Ref) ([]storage.Admission, er
 	g := s.gate
 	for _, t := range s.targets() {
 		key := ref.Name() + ":" + t.Tag + " " + t.Digest.String()
-		if g.walked.Contains(key) {
+		if _, ok := s.known(key); ok {
 			continue
 		}
 		if err := s.spend(); err != nil {
 			return nil, err
 		}
 		tag := Ref{Registry: ref.Registry, Repository: ref.Repository, Tag: t.Tag}
-		if _, err := g.tagged(ctx, s.image, tag, t); err != nil && !leadsNowhere(err) {
+		var w walked
+		if _, err := g.tagged(ctx, s.image, tag, t); leadsNowhere(err) {
+			w.nowhere = g.now()
+		} else if err != nil {
 			return nil, err
 		}
-		g.walked.Add(key, nil)
+		g.walked.Add(key, w)
 		if found, err := g.expected(ctx, s.image, s.set, ref, false); len(found) > 0 || err != nil {
 			return found, err
 		}
@@ -197,11 +250,7 @@ func (s *search) copyTags(ctx context.Context, ref Ref) ([]storage.Admission, er
 // admitCopyTag asks a copy what its tag is, and admits that for what is signed for
 // the tag, now or until grace ago (C2).
 func (g *Gate) admitCopyTag(ctx context.Context, image *Image, set *TargetSet, ref Ref) (digest.Digest, error) {
-	desc, raw, err := g.fetcher.Manifest(ctx, ref)
-	if err != nil {
-		return "", err
-	}
-	doc, err := g.commitDocument(ctx, raw, desc.Digest, desc.MediaType)
+	doc, err := g.fetchDocument(ctx, ref, unknownSize)
 	if err != nil {
 		return "", err
 	}
@@ -217,9 +266,7 @@ func (g *Gate) admitCopyTag(ctx context.Context, image *Image, set *TargetSet, r
 		if !leadsNowhere(err) {
 			return "", err
 		}
-		if refused == nil {
-			refused = err
-		}
+		refused = cmp.Or(refused, err)
 	}
-	return "", refused
+	return "", cmp.Or(refused, error(Refuse(UnsignedTag, "tag %s of %s is no longer signed", ref.Tag, image.Signed.Name())))
 }

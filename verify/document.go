@@ -143,7 +143,7 @@ func parseDocument(raw []byte, d digest.Digest, claims ...string) (*document, er
 // setType takes the type from mediaType, or from the shape where an OCI document
 // leaves it out, and holds it against the shape and the claims.
 func (doc *document) setType(wire wireDocument, claims []string) error {
-	shape := ""
+	var shape string
 	switch {
 	case wire.Manifests != nil:
 		doc.kind, shape = storage.KindIndex, ocispec.MediaTypeImageIndex
@@ -162,6 +162,18 @@ func (doc *document) setType(wire wireDocument, claims []string) error {
 	}
 	if kind != doc.kind {
 		return Refuse(AmbiguousDoc, "%s says that it is %s but has the shape of an %s", doc.digest, doc.mediaType, doc.kind)
+	}
+	return doc.agrees(unknownSize, claims)
+}
+
+// unknownSize stands for the size of a document of which nobody named one.
+const unknownSize = -1
+
+// agrees holds a document against what others say of it: its size (D1), unless
+// that is unknownSize, and its type (D2).
+func (doc *document) agrees(size int64, claims []string) error {
+	if size != unknownSize && int64(len(doc.raw)) != size {
+		return Refuse(SizeMismatch, "%s has %d bytes, but its descriptor says %d", doc.digest, len(doc.raw), size)
 	}
 	for _, claim := range claims {
 		if _, known := documentKind(claim); !known {
@@ -194,8 +206,8 @@ func (doc *document) setDescriptors(wire wireDocument, members map[string]json.R
 			if kind, known := documentKind(m.mediaType); !known || kind != storage.KindManifest {
 				return Refuse(MediaType, "%s lists %s of type %q; an index may list manifests only", doc.digest, m.digest, m.mediaType)
 			}
-			if m.size > MaxDocument {
-				return Refuse(BadDescriptor, "%s lists %s with %d bytes; a manifest has at most %d", doc.digest, m.digest, m.size, MaxDocument)
+			if m.size == 0 || m.size > MaxDocument {
+				return Refuse(BadDescriptor, "%s lists %s with %d bytes; a manifest has at least one and at most %d", doc.digest, m.digest, m.size, MaxDocument)
 			}
 		}
 		return nil

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 
@@ -13,28 +14,50 @@ import (
 	"github.com/trustmirror/trustmirror/storage"
 )
 
-// document returns a manifest or an index: from storage, hashed again, or from
-// the image's repositories, the given one first. size is 0 where nobody knows
-// it; claims are the media types that documents name for it.
+// document returns a manifest or an index that something signed leads to: from
+// storage, hashed again, or from the image's repositories, the given one first,
+// and then it is stored. claims are the media types that documents name for it.
 func (g *Gate) document(ctx context.Context, image *Image, repo Ref, d digest.Digest, size int64, claims ...string) (*document, error) {
-	raw, err := g.stored(ctx, d, size)
-	if err == nil {
-		return parseDocument(raw, d, claims...)
+	doc, err := g.storedDocument(ctx, d)
+	if errors.Is(err, storage.ErrNotFound) {
+		// Who shares this may have been told another type: that is checked below.
+		key := fmt.Sprintf("fetch manifest %s of %d bytes", image.Signed.WithDigest(d), size)
+		doc, err = share(ctx, g, key, nil, func(ctx context.Context) (*document, error) {
+			doc, err := g.storedDocument(ctx, d)
+			if !errors.Is(err, storage.ErrNotFound) {
+				return doc, err
+			}
+			if doc, err = g.fetchAny(ctx, image, repo, d, size); err != nil {
+				return nil, err
+			}
+			return doc, g.commit(ctx, doc)
+		})
 	}
-	if !errors.Is(err, storage.ErrNotFound) {
+	if err != nil {
 		return nil, err
 	}
-	return share(g, ctx, "fetch manifest "+image.Signed.WithDigest(d).String(), nil, func(ctx context.Context) (*document, error) {
-		if raw, err := g.stored(ctx, d, size); err == nil {
-			return parseDocument(raw, d, claims...)
-		}
-		var doc *document
-		err := g.fromAny(ctx, image, repo, d, func(ref Ref) (err error) {
-			doc, err = g.fetchDocument(ctx, ref, size, claims...)
-			return err
-		})
-		return doc, err
-	})
+	return doc, doc.agrees(size, claims)
+}
+
+// unproven is document for one that nothing signed is known to lead to yet:
+// whoever finds that out commits it.
+func (g *Gate) unproven(ctx context.Context, image *Image, repo Ref, d digest.Digest, size int64, claims ...string) (*document, error) {
+	doc, err := g.storedDocument(ctx, d)
+	if errors.Is(err, storage.ErrNotFound) {
+		doc, err = g.fetchAny(ctx, image, repo, d, size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return doc, doc.agrees(size, claims)
+}
+
+func (g *Gate) storedDocument(ctx context.Context, d digest.Digest) (*document, error) {
+	raw, err := g.stored(ctx, d, unknownSize)
+	if err != nil {
+		return nil, err
+	}
+	return parseDocument(raw, d)
 }
 
 // stored reads a document or a config from storage (S5): storage.ErrNotFound if
@@ -43,41 +66,61 @@ func (g *Gate) stored(ctx context.Context, d digest.Digest, size int64) ([]byte,
 	raw, err := g.store.ReadDocument(ctx, d, MaxDocument)
 	var corrupt *storage.CorruptError
 	switch {
-	case err == nil && size > 0 && int64(len(raw)) != size:
+	case err == nil && size != unknownSize && int64(len(raw)) != size:
 		return nil, Refuse(SizeMismatch, "%s has %d bytes, but its descriptor says %d", d, len(raw), size)
 	case err == nil:
 		return raw, nil
 	case errors.Is(err, storage.ErrNotFound), errors.As(err, &corrupt):
 		return nil, storage.ErrNotFound
 	}
+	if g.isLarge(ctx, d) { // a layer, which something calls a document
+		return nil, Refuse(SizeMismatch, "%s has more bytes than the %d that a document may have", d, MaxDocument)
+	}
 	return nil, storageError(err)
 }
 
-// fetchDocument fetches a document by digest from one repository, checks it (D1
-// to D3) and commits it.
-func (g *Gate) fetchDocument(ctx context.Context, ref Ref, size int64, claims ...string) (*document, error) {
+func (g *Gate) isLarge(ctx context.Context, d digest.Digest) bool {
+	content, err := g.store.OpenContent(ctx, d)
+	if err != nil {
+		return false
+	}
+	defer content.Close()
+	return content.Size > MaxDocument
+}
+
+func (g *Gate) fetchAny(ctx context.Context, image *Image, repo Ref, d digest.Digest, size int64) (doc *document, err error) {
+	err = g.fromAny(ctx, image, repo, d, func(ref Ref) (err error) {
+		doc, err = g.fetchDocument(ctx, ref, size)
+		return err
+	})
+	return doc, err
+}
+
+// fetchDocument fetches a document from one repository, by tag or digest, and
+// checks it (D1 to D3).
+func (g *Gate) fetchDocument(ctx context.Context, ref Ref, size int64) (*document, error) {
 	desc, raw, err := g.fetcher.Manifest(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	if size > 0 && int64(len(raw)) != size {
+	if len(raw) > MaxDocument {
+		return nil, Refuse(SizeMismatch, "%s delivered a document of %d bytes for %s; at most %d are accepted", ref.Name(), len(raw), ref, MaxDocument)
+	}
+	if size != unknownSize && int64(len(raw)) != size {
 		return nil, Refuse(SizeMismatch, "%s delivered %d bytes for %s, which has %d", ref.Name(), len(raw), ref.Digest, size)
 	}
-	if got := ref.Digest.Algorithm().FromBytes(raw); got != ref.Digest {
-		return nil, Refuse(DigestMismatch, "%s delivered a document with digest %s for %s: what it holds is not what was signed", ref.Name(), got, ref.Digest)
+	d := ref.Digest
+	if d == "" {
+		d = digest.FromBytes(raw)
 	}
-	return g.commitDocument(ctx, raw, ref.Digest, append(claims, desc.MediaType)...)
+	if got := d.Algorithm().FromBytes(raw); got != d {
+		return nil, Refuse(DigestMismatch, "%s delivered a document with digest %s for %s: what it holds is not what was signed", ref.Name(), got, d)
+	}
+	return parseDocument(raw, d, desc.MediaType)
 }
 
-func (g *Gate) commitDocument(ctx context.Context, raw []byte, d digest.Digest, claims ...string) (*document, error) {
-	doc, err := parseDocument(raw, d, claims...)
-	if err != nil {
-		return nil, err
-	}
-	if err := g.store.Put(ctx, d, int64(len(raw)), bytes.NewReader(raw)); err != nil {
-		return nil, storageError(err)
-	}
-	return doc, nil
+func (g *Gate) commit(ctx context.Context, doc *document) error {
+	return storageErrorOf(g.store.Put(ctx, doc.digest, int64(len(doc.raw)), bytes.NewReader(doc.raw)))
 }
 
 // config returns an image's config, parsed.
@@ -118,11 +161,11 @@ func (g *Gate) bytes(ctx context.Context, image *Image, repo Ref, a storage.Admi
 // blob brings a blob into storage, if it isn't there: bytes that hash to its
 // digest and, where layer names one, decompress to its diff ID (C4).
 func (g *Gate) blob(ctx context.Context, image *Image, ref Ref, size int64, layer *storage.Admission) error {
-	key := "fetch blob " + image.Signed.WithDigest(ref.Digest).String()
+	key := fmt.Sprintf("fetch blob %s of %d bytes", image.Signed.WithDigest(ref.Digest), size)
 	if layer != nil {
 		key += " is " + layer.DiffID.String() + " as " + layer.MediaType
 	}
-	_, err := share(g, ctx, key, nil, func(ctx context.Context) (struct{}, error) {
+	_, err := share(ctx, g, key, nil, func(ctx context.Context) (struct{}, error) {
 		done, err := g.storedBlob(ctx, ref, size, layer)
 		if done || err != nil {
 			return struct{}{}, err
@@ -155,8 +198,11 @@ func (g *Gate) storedBlob(ctx context.Context, ref Ref, size int64, layer *stora
 	checked := g.check(stored, size, layer)
 	_, err = io.Copy(io.Discard, checked)
 	err = errors.Join(err, checked.Close())
+	if ReasonOf(err) == LayerMismatch { // a fact about the layer only if storage is sound
+		err = cmp.Or(stored.is(ref), err)
+	}
 	switch {
-	case ReasonOf(err) == LayerMismatch && ReasonOf(stored.is(ref)) == DigestMismatch:
+	case ReasonOf(err) == DigestMismatch:
 		return false, storageErrorOf(g.store.Quarantine(ctx, ref.Digest))
 	case err != nil && ReasonOf(err) == "":
 		return false, storageError(err)
@@ -233,18 +279,26 @@ func (r upstreamReader) Read(p []byte) (int, error) {
 }
 
 // fromAny tries the image's repositories, the given one first, until one has the
-// object (C5). An upstream that is away or has no such object makes room for the
-// next; whatever else goes wrong ends it.
+// object (C5): what one of them delivers is no fact about the others. Could not
+// tell is said before a refusal, and that before not found.
 func (g *Gate) fromAny(ctx context.Context, image *Image, repo Ref, d digest.Digest, fetch func(Ref) error) error {
 	var failed error
+	worst := 0
 	for _, r := range image.repositories(repo) {
 		err := fetch(r.WithDigest(d))
-		reason := ReasonOf(err)
-		if reason != NotFound && reason != UpstreamUnavailable && reason != RateLimited {
+		var severity int
+		switch ReasonOf(err) {
+		case "", LayerMismatch, StorageUnavailable: // done, or no other repository could help
 			return err
+		case NotFound:
+			severity = 1
+		case UpstreamUnavailable, RateLimited:
+			severity = 3
+		default:
+			severity = 2
 		}
-		if failed == nil || ReasonOf(failed) == NotFound && reason != NotFound { // could not tell, rather than isn't there
-			failed = err
+		if severity > worst {
+			failed, worst = err, severity
 		}
 		if ctx.Err() != nil {
 			break

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -62,8 +63,8 @@ type Gate struct {
 	ctx     context.Context // of shared work; ends with Close
 	cancel  context.CancelFunc
 	flights singleflight.Group
-	refused *lru.Cache[string, refused]      // by flight
-	walked  *lru.Cache[string, []descriptor] // what was searched: signed documents, with the manifests that they list, and tags of copies
+	refused *lru.Cache[string, refused] // by flight
+	walked  *lru.Cache[string, walked]  // by place: signed documents, and tags of copies
 
 	recording sync.Mutex // held while records are compared and written
 
@@ -84,7 +85,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 	if c.Policy == nil || c.Fetcher == nil || c.Store == nil {
 		return nil, errors.New("a gate needs a policy, a fetcher and a store")
 	}
-	walked, err := lru.New[string, []descriptor](maxWalked)
+	places, err := lru.New[string, walked](maxWalked)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +95,7 @@ func NewGate(c GateConfig) (*Gate, error) {
 	}
 	g := &Gate{
 		policy: c.Policy, fetcher: c.Fetcher, store: c.Store, now: c.Clock, decided: c.Decided,
-		refused: known, walked: walked,
+		refused: known, walked: places,
 	}
 	if g.now == nil {
 		g.now = time.Now
@@ -228,7 +229,7 @@ func (g *Gate) tagged(ctx context.Context, image *Image, ref Ref, target Target)
 	if err != nil {
 		return "", err
 	}
-	return share(g, ctx, "resolve "+ref.String(), set, func(ctx context.Context) (digest.Digest, error) {
+	return share(ctx, g, "resolve "+ref.String(), set, func(ctx context.Context) (digest.Digest, error) {
 		return g.admitCopyTag(ctx, image, set, ref)
 	})
 }
@@ -249,7 +250,7 @@ func (g *Gate) admission(ctx context.Context, image *Image, ref Ref, document bo
 		key = "admit manifest "
 	}
 	before := err
-	return share(g, ctx, key+ref.String(), set, func(ctx context.Context) (storage.Admission, error) {
+	return share(ctx, g, key+ref.String(), set, func(ctx context.Context) (storage.Admission, error) {
 		err := g.admit(ctx, image, set, ref, document)
 		if ReasonOf(err) == NotAdmitted && ReasonOf(before) == Superseded {
 			err = before // says more
@@ -385,21 +386,21 @@ func storageErrorOf(err error) error {
 // context that the Gate owns: an asker who leaves stops waiting and nothing else
 // (S4). A refusal is remembered for refusalMemory, unless what is signed changes;
 // other errors are not.
-func share[T any](g *Gate, ctx context.Context, key string, set *TargetSet, work func(context.Context) (T, error)) (T, error) {
+func share[T any](ctx context.Context, g *Gate, key string, set *TargetSet, work func(context.Context) (T, error)) (T, error) {
 	var none T
 	if known, ok := g.refused.Get(key); ok && known.set == set {
 		if age := g.now().Sub(known.at); age >= 0 && age < refusalMemory { // clocks jump
 			return none, known.refusal
 		}
 	}
-	result := g.flights.DoChan(key, func() (value any, err error) {
+	result := g.flights.DoChan(fmt.Sprintf("%s %p", key, set), func() (value any, err error) {
 		if err := g.begin(); err != nil {
 			return none, err
 		}
 		defer g.working.Done()
 		defer func() {
 			if p := recover(); p != nil { // one bad document must not end the process
-				err = fmt.Errorf("verifying panicked: %v", p)
+				err = fmt.Errorf("verifying panicked: %v\n%s", p, debug.Stack())
 			}
 		}()
 		ctx, cancel := context.WithTimeout(g.ctx, workTimeout)
@@ -416,7 +417,7 @@ func share[T any](g *Gate, ctx context.Context, key string, set *TargetSet, work
 		if r.Err != nil {
 			return none, r.Err
 		}
-		return r.Val.(T), nil
+		return r.Val.(T), nil //nolint:errcheck,forcetypeassert // a key belongs to one kind of work
 	case <-ctx.Done():
 		return none, ctx.Err()
 	}

@@ -34,22 +34,41 @@ const (
 // unless all of it is compressed data.
 type decompressor func(w io.Writer, r io.Reader) error
 
-// layerDecompressor returns the decompressor for a layer's media type, or nil for
-// types that aren't accepted: foreign and nondistributable layers, and all else.
-func layerDecompressor(mediaType string) decompressor {
+// ociLayer returns OCI's name for a layer's media type, or "" for types that
+// aren't accepted: foreign and nondistributable layers, and all else.
+func ociLayer(mediaType string) string {
 	switch mediaType {
 	case dockerLayer, ocispec.MediaTypeImageLayer:
-		return copyTar
+		return ocispec.MediaTypeImageLayer
 	case dockerLayerGzip, ocispec.MediaTypeImageLayerGzip:
-		return gunzip
+		return ocispec.MediaTypeImageLayerGzip
 	case dockerLayerZstd, ocispec.MediaTypeImageLayerZstd:
+		return ocispec.MediaTypeImageLayerZstd
+	}
+	return ""
+}
+
+// layerDecompressor returns the decompressor for a layer's media type, or nil for
+// types that aren't accepted.
+func layerDecompressor(mediaType string) decompressor {
+	switch ociLayer(mediaType) {
+	case ocispec.MediaTypeImageLayer:
+		return copyTar
+	case ocispec.MediaTypeImageLayerGzip:
+		return gunzip
+	case ocispec.MediaTypeImageLayerZstd:
 		return unzstd
 	}
 	return nil
 }
 
 // canDecompress says whether a layer of a media type can be held against a diff ID.
-func canDecompress(mediaType string) bool { return layerDecompressor(mediaType) != nil }
+func canDecompress(mediaType string) bool { return ociLayer(mediaType) != "" }
+
+// sameLayerType says whether two media types tell clients the same about a layer.
+func sameLayerType(a, b string) bool {
+	return a == b || canDecompress(a) && ociLayer(a) == ociLayer(b)
+}
 
 func copyTar(w io.Writer, r io.Reader) error {
 	_, err := io.Copy(w, r)
@@ -136,7 +155,7 @@ func (d *diffIDReader) Read(p []byte) (int, error) {
 		}
 	}
 	if err != nil {
-		d.stop(err)
+		err = d.stop(err)
 	}
 	return n, err
 }
@@ -168,7 +187,7 @@ var errLayerClosed = errors.New("read of a closed layer")
 // Close implements io.Closer.
 func (d *diffIDReader) Close() error {
 	if d.err == nil {
-		d.stop(errLayerClosed)
+		_ = d.stop(errLayerClosed)
 	}
 	return nil
 }

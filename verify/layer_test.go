@@ -263,7 +263,7 @@ func TestDiffIDReaderErrorComesBack(t *testing.T) {
 	for _, sent := range []int{0, 5, len(blob) / 2, len(blob)} {
 		r := io.MultiReader(bytes.NewReader(blob[:sent]), iotest.ErrReader(failed))
 		got, err := checkLayer(r, dockerLayerGzip, len(blob), digest.FromBytes(tar))
-		if err != failed || len(got) != sent {
+		if !errors.Is(err, failed) || len(got) != sent {
 			t.Errorf("after %d bytes: %d bytes, %v", sent, len(got), err)
 		}
 	}
@@ -275,7 +275,7 @@ func TestDiffIDErrorsStay(t *testing.T) {
 	_, first := io.ReadAll(d)
 	wantRefusal(t, first, LayerMismatch)
 	for range 3 {
-		if n, err := d.Read(make([]byte, 10)); n != 0 || err != first {
+		if n, err := d.Read(make([]byte, 10)); n != 0 || !errors.Is(err, first) {
 			t.Errorf("read again: %d, %v", n, err)
 		}
 		if err := d.Close(); err != nil {

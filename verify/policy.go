@@ -163,20 +163,16 @@ func (p pattern) match(name []string) (star string, ok bool) {
 // Image finds the image that ref's repository belongs to. Errors: *Refusal
 // (NoPolicy), or what the rule's Source function returns.
 func (p *Policy) Image(ref Ref) (*Image, error) {
-	name := strings.Split(ref.Name(), "/")
-	var found *ImageRule
-	var star string
-	for _, pattern := range p.patterns {
-		if s, ok := pattern.match(name); ok && (found == nil || s == "") { // a literal beats a *
-			found, star = pattern.rule, s
-		}
-	}
+	found, star := p.rule(ref)
 	if found == nil {
 		return nil, Refuse(NoPolicy, "no image rule covers %s; add it to images in the configuration, as signed or as a copy", ref.Name())
 	}
 	signed, err := refOf(found.Signed, star)
 	if err != nil {
 		return nil, err
+	}
+	if most, _ := p.rule(signed); most != found { // whoever vouches for signed isn't asked by this rule
+		return nil, Refuse(NoPolicy, "%s would be a copy of %s, for which there is a rule of its own; add it to the copies there", ref.Name(), signed.Name())
 	}
 
 	p.mu.Lock()
@@ -197,6 +193,18 @@ func (p *Policy) Image(ref Ref) (*Image, error) {
 	}
 	p.images.Add(signed.Name(), image)
 	return image, nil
+}
+
+// rule finds the most specific rule that covers ref's repository, and what its
+// "*" stands for; nil if there is none.
+func (p *Policy) rule(ref Ref) (found *ImageRule, star string) {
+	name := strings.Split(ref.Name(), "/")
+	for _, pattern := range p.patterns {
+		if s, ok := pattern.match(name); ok && (found == nil || s == "") { // a literal beats a *
+			found, star = pattern.rule, s
+		}
+	}
+	return found, star
 }
 
 func refOf(pattern, star string) (Ref, error) {

@@ -95,7 +95,7 @@ type Pushed struct {
 	Layers    map[string][]digest.Digest // by platform
 }
 
-// All lists the digests of all blobs, by platform, config first.
+// Blobs lists the digests of all blobs, by platform, config first.
 func (p Pushed) Blobs(platform string) []digest.Digest {
 	return append([]digest.Digest{p.Configs[platform]}, p.Layers[platform]...)
 }
