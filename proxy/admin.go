@@ -15,10 +15,21 @@ const checkTimeout = 5 * time.Second
 // returns when its context ends.
 type Check func(context.Context) error
 
+// AdminConfig says what operators are told.
+type AdminConfig struct {
+	// Checks are the parts that have to work for the mirror to be ready, by name.
+	Checks map[string]Check
+	// Expiry is added to the body of /readyz as "expiry", whatever the status is:
+	// what is to expire and when. Nil: nothing is. It encodes as JSON.
+	Expiry func() any
+	// Metrics answers /metrics; nil means that there are none.
+	Metrics http.Handler
+}
+
 // NewAdmin makes the handler for the admin address. /healthz answers 200 as long
 // as the process lives; /readyz runs all checks at once, and answers 200 when
 // each of them is well, else 503. Its body tells about each, by name.
-func NewAdmin(checks map[string]Check) http.Handler {
+func NewAdmin(config AdminConfig) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeStatus(w, http.StatusOK, map[string]bool{"healthy": true})
@@ -26,19 +37,26 @@ func NewAdmin(checks map[string]Check) http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
 		defer cancel()
-		report := runChecks(ctx, checks)
+		report := runChecks(ctx, config.Checks)
+		if config.Expiry != nil {
+			report.Expiry = config.Expiry()
+		}
 		status := http.StatusOK
 		if !report.Ready {
 			status = http.StatusServiceUnavailable
 		}
 		writeStatus(w, status, report)
 	})
+	if config.Metrics != nil {
+		mux.Handle("GET /metrics", config.Metrics)
+	}
 	return mux
 }
 
 type readiness struct {
 	Ready  bool              `json:"ready"`
 	Checks map[string]string `json:"checks"` // "ok", or why not
+	Expiry any               `json:"expiry,omitempty"`
 }
 
 func runChecks(ctx context.Context, checks map[string]Check) readiness {

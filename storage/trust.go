@@ -70,6 +70,19 @@ func (t Trust) Put(ctx context.Context, gun, name string, raw []byte) error {
 	return nil
 }
 
+// Delete removes all of a GUN's documents; none is no error. If it fails, some may
+// be left; it can be repeated.
+func (t Trust) Delete(ctx context.Context, gun string) error {
+	if gun == "" {
+		return errors.New("trust state needs a GUN")
+	}
+	err := driverError(t.store.driver.Delete(ctx, trustPath(gun)))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("trust state of %s: %w", gun, err)
+	}
+	return nil
+}
+
 func trustPath(names ...string) string {
 	encoded := []string{trustFolder}
 	for _, name := range names {

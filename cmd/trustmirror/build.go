@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/trustmirror/trustmirror/proxy/upstream"
 	"github.com/trustmirror/trustmirror/storage"
@@ -14,6 +13,7 @@ import (
 
 // parts are the parts of trustmirror, put together as a configuration says.
 type parts struct {
+	config   *Config
 	policy   *verify.Policy
 	gate     *verify.Gate
 	sources  *sources
@@ -31,27 +31,27 @@ type assembly struct {
 
 // assemble puts the parts together; close them when done. It asks nobody
 // anything. An error is a *mistake.
-func assemble(a assembly) (*parts, error) {
-	p := &parts{sources: &sources{
-		store: a.store.Trust(), clock: time.Now, told: logRefresh(a.log), running: make(map[string]*source),
+func assemble(ctx context.Context, a assembly) (*parts, error) {
+	p := &parts{config: a.config, sources: &sources{
+		store: a.store.Trust(), clock: wallClock, told: logRefresh(a.log), news: make(chan struct{}, 1), running: make(map[string]*source),
 	}}
 	if a.refresh {
 		p.sources.ctx, p.sources.cancel = context.WithCancel(context.Background())
 	}
-	if err := p.build(a); err != nil {
+	if err := p.build(ctx, a); err != nil {
 		p.close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *parts) build(a assembly) error {
+func (p *parts) build(ctx context.Context, a assembly) error {
 	places := a.config.places
 	rules := make([]verify.ImageRule, len(a.config.Images))
 	for i, image := range a.config.Images {
-		make, err := p.sources.of(image)
+		make, err := p.sources.of(ctx, image)
 		if err != nil {
-			return places.mistake(fmt.Sprintf("images[%d].trust.notary", i), "%v", err)
+			return places.mistake(fmt.Sprintf("images[%d].trust.%s", i, image.trustKind()), "%v", err)
 		}
 		rules[i] = verify.ImageRule{Signed: image.Signed, Copies: image.Copies, Source: make, Grace: image.Grace}
 	}
@@ -63,7 +63,7 @@ func (p *parts) build(a assembly) error {
 		return places.mistake("upstreams", "%v", err)
 	}
 	p.gate, err = verify.NewGate(verify.GateConfig{
-		Policy: p.policy, Fetcher: p.upstream, Store: a.store, Decided: logDecision(a.log),
+		Policy: p.policy, Fetcher: p.upstream, Store: a.store, Clock: wallClock, Decided: logDecision(a.log),
 	})
 	if err != nil || !a.refresh {
 		return err
@@ -159,11 +159,11 @@ func openStorage(ctx context.Context, c *Config) (*storage.Store, error) {
 	return store, nil
 }
 
-// pins tells which keys a trust source is held to, for people.
-func (n Notary) pins() string {
-	text := fmt.Sprintf("root %s, repository %s", strings.Join(n.RootKeys, " "), strings.Join(n.RepositoryKeys, " "))
-	for _, name := range sortedKeys(n.Signers) {
-		text += fmt.Sprintf(", %s %s", name, strings.Join(n.Signers[name], " "))
+// text tells which keys a trust source is held to, for people.
+func (k Keys) text() string {
+	text := fmt.Sprintf("root %s, repository %s", strings.Join(k.RootKeys, " "), strings.Join(k.RepositoryKeys, " "))
+	for _, name := range sortedKeys(k.Signers) {
+		text += fmt.Sprintf(", %s %s", name, strings.Join(k.Signers[name], " "))
 	}
 	return text
 }

@@ -3,7 +3,10 @@ package main
 import (
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/trustmirror/trustmirror/verify"
+	"github.com/trustmirror/trustmirror/verify/notary"
 )
 
 // Config is what a configuration file says: checked, names in their canonical
@@ -104,9 +107,10 @@ type Image struct {
 	// Copies are unsigned repositories that hold the same images; with a "*"
 	// exactly where Signed has one. Default: none.
 	Copies []string
-	// Notary is the trust source. Required: trust holds exactly one source, and
-	// notary is the one that this version has.
-	Notary Notary
+	// Trust holds exactly one of these. Required.
+	Notary  *Notary
+	Archive *Archive
+	Digests *Digests
 	// RoleOrder says whose word counts where roles sign different digests for one
 	// tag: "targets", "targets/releases" or "targets/<signer>", the first one
 	// wins. Default: none, such a tag is refused.
@@ -126,14 +130,7 @@ type Notary struct {
 	// CA is a PEM file of certificate authorities that are trusted besides the
 	// system's. Default: "", the system's alone.
 	CA string
-	// RootKeys are the IDs of the root keys, as `docker trust inspect` prints
-	// them: 64 lower-case hexadecimal digits. Required.
-	RootKeys []string
-	// RepositoryKeys are the IDs of the repository's (targets) keys. Required.
-	RepositoryKeys []string
-	// Signers are the IDs of each signer's keys, by the signer's name; a key of
-	// any other signer makes the repository refused. Default: none.
-	Signers map[string][]string
+	Keys
 	// Refresh is how often the service is asked for news. Default: 10m.
 	Refresh time.Duration
 	// TokenRealm is the one URL besides the service's own host or registrable
@@ -143,6 +140,41 @@ type Notary struct {
 	// Credentials are sent to this service and its token realm only. Default:
 	// nil, none.
 	Credentials *Credentials
+}
+
+// Keys are the keys that signed metadata are held to; a key that isn't here makes
+// the repository refused.
+type Keys struct {
+	// RootKeys are the IDs of the root keys, as `docker trust inspect` prints
+	// them: 64 lower-case hexadecimal digits. Required.
+	RootKeys []string
+	// RepositoryKeys are the IDs of the repository's (targets) keys. Required.
+	RepositoryKeys []string
+	// Signers are the IDs of each signer's keys, by the signer's name. Default:
+	// none.
+	Signers map[string][]string
+}
+
+// Archive is signed metadata that were exported, and the keys that they are held
+// to. They are verified as of the moment that the archive names.
+type Archive struct {
+	// File is the archive, as `trustmirror trust export` wrote it. Required.
+	File string
+	// SHA256 is the digest of exactly that file: 64 hexadecimal digits. Required.
+	SHA256 string
+	// GUN is as Notary's.
+	GUN string
+	Keys
+
+	content *notary.Archive // what is in File; verified
+}
+
+// Digests says by hand which digest each tag has. Nothing else is asked.
+type Digests struct {
+	// File holds the tags, if they are in a file of their own. Default: "".
+	File string
+	// Tags are the digests by tag. Required.
+	Tags map[string]digest.Digest
 }
 
 // The defaults of fields that have one.

@@ -31,12 +31,14 @@ func TestExampleIsForWebdis(t *testing.T) {
 	want.Images = []Image{{
 		Signed: "docker.io/nicolas/webdis",
 		Copies: []string{"public.ecr.aws/nicolas/webdis"},
-		Notary: Notary{
-			URL:            "https://notary.docker.io",
-			RootKeys:       []string{webdisRoot},
-			RepositoryKeys: []string{webdisRepository},
-			Signers:        map[string][]string{"nicolasff": {webdisSigner}},
-			Refresh:        10 * time.Minute,
+		Notary: &Notary{
+			URL: "https://notary.docker.io",
+			Keys: Keys{
+				RootKeys:       []string{webdisRoot},
+				RepositoryKeys: []string{webdisRepository},
+				Signers:        map[string][]string{"nicolasff": {webdisSigner}},
+			},
+			Refresh: 10 * time.Minute,
 		},
 		Grace: time.Hour,
 	}}

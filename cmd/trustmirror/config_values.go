@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -14,7 +16,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/trustmirror/trustmirror/verify"
+	"github.com/trustmirror/trustmirror/verify/notary"
 )
 
 // The functions below read single values. Their errors say what is wrong and
@@ -131,6 +136,27 @@ func parseKeyID(s string) (string, error) {
 		return "", fmt.Errorf("%q is not in the form in which key IDs are compared; write %s", s, id)
 	}
 	return s, nil
+}
+
+// parseSHA256 reads the SHA-256 of a file.
+func parseSHA256(s string) (string, error) {
+	sum := strings.ToLower(strings.TrimPrefix(s, "sha256:"))
+	switch {
+	case !hexadecimal.MatchString(sum) || len(sum) != 64:
+		return "", fmt.Errorf("%q is no SHA-256; write the 64 hexadecimal digits that `sha256sum` prints", s)
+	case sum != s:
+		return "", fmt.Errorf("%q is not in the usual form; write %s", s, sum)
+	}
+	return s, nil
+}
+
+// parseDigest reads the digest of a manifest or an index.
+func parseDigest(s string) (digest.Digest, error) {
+	d := digest.Digest(s)
+	if err := verify.ValidateDigest(d); err != nil {
+		return "", fmt.Errorf("%q is no digest; write sha256: and 64 hexadecimal digits, as `docker trust inspect` or a registry prints them", s)
+	}
+	return d, nil
 }
 
 // parseRegistry reads a registry's name and returns the canonical one.
@@ -258,6 +284,19 @@ func readFile(s string) ([]byte, error) {
 		return nil, fmt.Errorf("%s can't be read (%w); give this user the right to read it", s, cause(err))
 	}
 	return text, nil
+}
+
+// readArchiveFile reads an archive, unless it is larger than archives are.
+func readArchiveFile(s string) ([]byte, error) {
+	if info, err := os.Stat(s); err == nil && info.Size() > notary.MaxArchive {
+		return nil, fmt.Errorf("%s has %d bytes, which is more than an archive has; write the path of a file that `trustmirror trust export` wrote", s, info.Size())
+	}
+	return readFile(s)
+}
+
+func sha256Hex(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
 }
 
 // parsePasswordFile insists on a file with something in it.

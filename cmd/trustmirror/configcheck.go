@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -27,7 +29,7 @@ changes nothing. Exit status 2 if there is a mistake.`,
 				return err
 			}
 			for _, image := range c.Images {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: signed at %s by %s\n", image.Signed, image.Notary.URL, image.Notary.pins())
+				fmt.Fprintln(cmd.OutOrStdout(), image.trustText())
 				for _, name := range image.Copies {
 					fmt.Fprintf(cmd.OutOrStdout(), "%s: a copy of %s\n", name, image.Signed)
 				}
@@ -37,4 +39,16 @@ changes nothing. Exit status 2 if there is a mistake.`,
 		},
 	})
 	return cmd
+}
+
+// trustText says who vouches for an image.
+func (i Image) trustText() string {
+	switch {
+	case i.Archive != nil:
+		return fmt.Sprintf("%s: signed in the archive %s, as of %s, by %s", i.Signed, i.Archive.File,
+			i.Archive.content.Moment().Format(time.RFC3339), i.Archive.text())
+	case i.Digests != nil:
+		return fmt.Sprintf("%s: %d tags with digests pinned in %s", i.Signed, len(i.Digests.Tags), cmp.Or(i.Digests.File, "the configuration"))
+	}
+	return fmt.Sprintf("%s: signed at %s by %s", i.Signed, i.Notary.URL, i.Notary.text())
 }

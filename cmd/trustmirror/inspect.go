@@ -112,9 +112,9 @@ func (p *parts) metadata(ctx context.Context, name string) (*notary.Metadata, st
 	if signed := image.Signed.Name(); ref.Name() != signed {
 		return nil, "", fmt.Errorf("%s is a copy, which nobody signs; inspect the signed repository, %s", name, signed)
 	}
-	src, ok := image.Source.(*source)
+	src, ok := image.Source.(documented)
 	if !ok {
-		return nil, "", fmt.Errorf("%s: its trust source can't be inspected", name)
+		return nil, "", fmt.Errorf("%s: its digests are pinned in the configuration, so there are no signatures to inspect; see `trustmirror trust show`", name)
 	}
 	m, err := src.Metadata(ctx)
 	if err != nil {

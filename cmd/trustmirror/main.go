@@ -3,7 +3,8 @@
 //
 // The files: main.go, one for each subcommand, config*.go for the configuration,
 // build.go which puts the parts together, chain*.go for the chain of trust that
-// verify draws, docker*.go for what inspect prints.
+// verify draws, docker*.go for what inspect prints, sources*.go for trust sources,
+// expiry.go for telling when they expire.
 package main
 
 import (
@@ -80,7 +81,7 @@ repository, and by comparing configs and layers on unsigned copies elsewhere.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServeCommand(), newVerifyCommand(), newInspectCommand(), newConfigCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newVerifyCommand(), newInspectCommand(), newTrustCommand(), newConfigCommand(), newVersionCommand())
 	return root
 }
 

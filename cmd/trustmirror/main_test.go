@@ -101,6 +101,12 @@ var scriptLabs sync.Map
 //	lab copy-down            the copy's registry can't be reached
 //	lab notary-down          the trust service can't be reached
 //	lab expired              the timestamp has expired
+//	lab sign TAG             the release is signed as another tag, too
+//	lab serve                serve starts, serves 0.1.19 and ends
+//	lab docker-trust         what Docker's client would keep goes to docker-trust
+//	lab paste FILE           config.yaml gets the trust section that FILE ends with
+//	lab flip FILE TEXT       a bit of the last byte of TEXT is changed in FILE
+//	lab pin FILE             config.yaml pins FILE as it is now
 //	lab delegate             nicolasff and releases sign 0.1.10 and 0.1.9, nicolasff alone signs draft
 func scriptLab(t *testing.T, ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
@@ -136,6 +142,25 @@ func scriptLab(t *testing.T, ts *testscript.TestScript, neg bool, args []string)
 		l.notary.PublishTimestamp()
 	case "delegate":
 		l.delegate(t)
+	case "sign":
+		l.notary.Sign(args[1], l.hubPushed.Root, l.hubPushed.Size)
+		l.notary.Publish("targets")
+	case "serve":
+		s := startServe(t, ts.MkAbs("config.yaml"))
+		if status, body := s.get("/v2/nicolas/webdis/manifests/0.1.19"); status != 200 {
+			ts.Fatalf("0.1.19: %d %s", status, body)
+		}
+		if status := s.end(); status != statusOK {
+			ts.Fatalf("serve ended with %d", status)
+		}
+	case "docker-trust":
+		l.dockerTrust(ts, "docker-trust")
+	case "paste":
+		pasteTrust(ts, args[1])
+	case "flip":
+		flipBit(ts, args[1], args[2])
+	case "pin":
+		pinArchive(ts, args[1])
 	default:
 		ts.Fatalf("unknown action %s", args[0])
 	}
@@ -151,6 +176,7 @@ func scriptNormalise(ts *testscript.TestScript, neg bool, args []string) {
 	text = regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(text, "127.0.0.1:PORT")
 	text = regexp.MustCompile(`\d{4}-\d\d-\d\d, (in )?\d+ [a-z]+`).ReplaceAllString(text, "DATE, ${1}TIME")
 	text = regexp.MustCompile(`"\d{4}-\d\d-\d\dT[^"]*"`).ReplaceAllString(text, `"DATE"`)
+	text = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`).ReplaceAllString(text, "DATE")
 	text = regexp.MustCompile(`"size": \d+`).ReplaceAllString(text, `"size": 0`)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
 }

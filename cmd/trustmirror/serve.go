@@ -121,7 +121,7 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 	if tlsConfig != nil {
 		m.clientsAt = tls.NewListener(m.clientsAt, tlsConfig)
 	}
-	if m.parts, err = assemble(assembly{config: c, store: store, log: m.log, refresh: true}); err != nil {
+	if m.parts, err = assemble(ctx, assembly{config: c, store: store, log: m.log, refresh: true}); err != nil {
 		return err
 	}
 	handler, err := proxy.New(proxy.Config{
@@ -136,10 +136,18 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 	}
 	m.clients = proxy.NewServer(c.Listen.Address, handler)
 	m.clients.ErrorLog = slog.NewLogLogger(m.log.Handler(), slog.LevelDebug)
-	m.operators = proxy.NewServer(c.Admin.Address, proxy.NewAdmin(map[string]proxy.Check{
-		"running": m.running,
-		"storage": func(ctx context.Context) error { return checkStorage(ctx, store) },
-		"trust":   m.parts.sources.ready,
+	metrics, err := metricsHandler(newExpiryMetrics(m.parts.sources.expiries))
+	if err != nil {
+		return err
+	}
+	m.operators = proxy.NewServer(c.Admin.Address, proxy.NewAdmin(proxy.AdminConfig{
+		Checks: map[string]proxy.Check{
+			"running": m.running,
+			"storage": func(ctx context.Context) error { return checkStorage(ctx, store) },
+			"trust":   m.parts.sources.ready,
+		},
+		Expiry:  func() any { return m.parts.sources.expiries() },
+		Metrics: metrics,
 	}))
 	m.operators.ErrorLog = m.clients.ErrorLog
 	return nil
@@ -178,9 +186,19 @@ func checkStorage(ctx context.Context, store *storage.Store) error {
 // announce says what is served, where, and which keys are pinned.
 func (m *mirror) announce(c *Config) {
 	for _, image := range c.Images {
-		n := image.Notary
-		m.log.Info("image", "signed", image.Signed, "copies", image.Copies, "notary", n.URL,
-			"root_keys", n.RootKeys, "repository_keys", n.RepositoryKeys, "signers", n.Signers, "grace", image.Grace)
+		attrs := []any{"signed", image.Signed, "copies", image.Copies, "grace", image.Grace}
+		switch {
+		case image.Notary != nil:
+			attrs = append(attrs, "notary", image.Notary.URL)
+		case image.Archive != nil:
+			attrs = append(attrs, "archive", image.Archive.File, "as_of", image.Archive.content.Moment())
+		case image.Digests != nil:
+			attrs = append(attrs, "digests", image.Digests.Tags)
+		}
+		if k := image.keys(); k != nil {
+			attrs = append(attrs, "root_keys", k.RootKeys, "repository_keys", k.RepositoryKeys, "signers", k.Signers)
+		}
+		m.log.Info("image", attrs...)
 	}
 	m.log.Info("serving", "version", newBuildVersion().Version, "address", m.clientsAt.Addr().String(), "tls", c.Listen.TLS != nil,
 		"admin", m.adminAt.Addr().String(), "storage", c.Storage.Driver, "default_registry", c.DefaultRegistry)
@@ -195,8 +213,9 @@ func (m *mirror) run(ctx context.Context) error {
 	group, failed := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveAt(m.clients, m.clientsAt) })
 	group.Go(func() error { return serveAt(m.operators, m.adminAt) })
-	sweeping, stop := context.WithCancel(failed)
-	group.Go(func() error { return m.sweep(sweeping) })
+	background, stop := context.WithCancel(failed)
+	group.Go(func() error { return m.sweep(background) })
+	group.Go(func() error { return newExpiryLog(m.parts.sources, m.log).run(background) })
 	group.Go(func() error {
 		defer stop()
 		select {

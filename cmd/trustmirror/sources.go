@@ -25,6 +25,7 @@ type sources struct {
 	store   storage.Trust
 	clock   func() time.Time
 	told    func(notary.Refreshed)
+	news    chan struct{}   // holds one: a trust service was asked since somebody looked
 	ctx     context.Context // of refreshing; nil: nothing is refreshed in the background
 	cancel  context.CancelFunc
 	clients []*upstream.Notary
@@ -33,18 +34,19 @@ type sources struct {
 	closed  bool
 	group   errgroup.Group
 	running map[string]*source // by signed repository
+	fixed   []described        // archives and digests, which nobody is asked about
 }
 
 // source is a notary source that begins to be refreshed when it is of use.
 type source struct {
 	*notary.Source
-	notary Notary // what it was made from
+	notary *Notary // what it was made from
 	repo   string
 	owner  *sources
 	began  sync.Once
 }
 
-var _ verify.Source = (*source)(nil)
+var _ described = (*source)(nil)
 
 // Target implements verify.Source.
 func (s *source) Target(ctx context.Context, tag string) (verify.Target, error) {
@@ -79,12 +81,18 @@ func (s *sources) run(src *source) {
 }
 
 // of returns what makes the sources of an image rule (verify.ImageRule.Source).
-func (s *sources) of(image Image) (func(verify.Ref) (verify.Source, error), error) {
+// Those that need nobody are made now.
+func (s *sources) of(ctx context.Context, image Image) (func(verify.Ref) (verify.Source, error), error) {
+	switch {
+	case image.Archive != nil:
+		return s.fix(s.archive(ctx, image))
+	case image.Digests != nil:
+		return s.fix(digestsOf(image))
+	case image.Notary == nil:
+		return nil, fmt.Errorf("%s has no trust source", image.Signed)
+	}
 	n := image.Notary
-	client, err := upstream.NewNotary(upstream.NotaryConfig{
-		URL: n.URL, CAFile: n.CA, TokenRealm: n.TokenRealm, Credentials: upstreamCredentials(n.Credentials),
-		Options: upstream.Options{UserAgent: userAgent()},
-	})
+	client, err := upstream.NewNotary(notaryConfig(n))
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +100,13 @@ func (s *sources) of(image Image) (func(verify.Ref) (verify.Source, error), erro
 	return func(signed verify.Ref) (verify.Source, error) {
 		return s.source(client, image, signed)
 	}, nil
+}
+
+func notaryConfig(n *Notary) upstream.NotaryConfig {
+	return upstream.NotaryConfig{
+		URL: n.URL, CAFile: n.CA, TokenRealm: n.TokenRealm, Credentials: upstreamCredentials(n.Credentials),
+		Options: upstream.Options{UserAgent: userAgent()},
+	}
 }
 
 // source returns the one source of a repository that is being refreshed, or a
@@ -110,13 +125,19 @@ func (s *sources) source(client *upstream.Notary, image Image, signed verify.Ref
 	}
 	made, err := notary.New(notary.Config{
 		GUN:       gun,
-		Pins:      notary.Pins{Root: n.RootKeys, Repository: n.RepositoryKeys, Signers: n.Signers},
+		Pins:      n.pins(),
 		RoleOrder: image.RoleOrder,
 		Refresh:   n.Refresh,
 		Fetcher:   client,
 		Store:     s.store,
 		Clock:     s.clock,
-		OnRefresh: s.told,
+		OnRefresh: func(r notary.Refreshed) {
+			s.told(r)
+			select {
+			case s.news <- struct{}{}:
+			default:
+			}
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("trust source of %s: %w", signed.Name(), err)
@@ -128,7 +149,7 @@ func (s *sources) source(client *upstream.Notary, image Image, signed verify.Ref
 // to vouch for.
 func (s *sources) ready(context.Context) error {
 	s.mu.Lock()
-	running := maps.Clone(s.running)
+	running, fixed := maps.Clone(s.running), len(s.fixed)
 	s.mu.Unlock()
 	var reasons []string
 	for _, name := range slices.Sorted(maps.Keys(running)) {
@@ -141,7 +162,7 @@ func (s *sources) ready(context.Context) error {
 			reasons = append(reasons, name+": its trust service wasn't asked yet")
 		}
 	}
-	if len(running) == 0 { // patterns only: nothing to ask before somebody pulls
+	if fixed > 0 || len(running) == 0 { // patterns only: nothing to ask before somebody pulls
 		return nil
 	}
 	return fmt.Errorf("nothing is known to be signed: %s", strings.Join(reasons, "; "))

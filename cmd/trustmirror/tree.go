@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -78,14 +79,14 @@ func (o outcome) because() string {
 
 // trust draws what is signed, by whom, and until when.
 func (d drawing) trust(t *trust) []string {
-	b := branch{text: fmt.Sprintf("%s signatures of %s at %s", t.mark(), t.GUN, t.Service)}
+	b := branch{text: t.mark() + " " + t.title()}
 	if t.Verdict != verified {
 		b.notes = []string{t.because()}
 	}
 	for _, r := range t.Roles {
 		role := branch{text: r.Role + "  nothing published yet"}
 		if r.Version > 0 {
-			role.text = fmt.Sprintf("%s  version %d, expires %s", r.Role, r.Version, d.date(r.Expires))
+			role.text = fmt.Sprintf("%s  version %d, %s", r.Role, r.Version, d.expiry(r.Expires))
 		}
 		for _, k := range r.Keys {
 			role.notes = append(role.notes, k.standing()+" key "+k.ID)
@@ -94,11 +95,29 @@ func (d drawing) trust(t *trust) []string {
 	}
 	if t.Digest != "" {
 		b.children = append(b.children, branch{
-			text:  fmt.Sprintf("tag %s  signed by %s", t.Tag, strings.Join(t.Signers, ", ")),
+			text:  fmt.Sprintf("tag %s  %s", t.Tag, t.signedBy()),
 			notes: []string{t.Digest.String()},
 		})
 	}
 	return b.draw(d.width)
+}
+
+// title says where what is signed is known from.
+func (t *trust) title() string {
+	switch t.Source {
+	case kindArchive:
+		return fmt.Sprintf("signatures of %s in the archive %s, as of %s", t.GUN, t.Service, t.Moment.Format(time.DateOnly))
+	case kindDigests:
+		return "digests pinned in " + cmp.Or(t.Service, "the configuration")
+	}
+	return fmt.Sprintf("signatures of %s at %s", t.GUN, t.Service)
+}
+
+func (t *trust) signedBy() string {
+	if t.Source == kindDigests {
+		return strings.Join(t.Signers, ", ")
+	}
+	return "signed by " + strings.Join(t.Signers, ", ")
 }
 
 // standing says whether the key is pinned, or the trust service's own.
@@ -109,14 +128,14 @@ func (k roleKey) standing() string {
 	return "server"
 }
 
-// date tells a date, and how long until then.
-func (d drawing) date(t time.Time) string {
+// expiry tells when something expires or has expired, and how far off that is.
+func (d drawing) expiry(t time.Time) string {
 	left := t.Sub(d.now())
 	day := t.UTC().Format(time.DateOnly)
 	if left < 0 {
-		return fmt.Sprintf("%s, %s ago", day, span(-left))
+		return fmt.Sprintf("expired %s, %s ago", day, span(-left))
 	}
-	return fmt.Sprintf("%s, in %s", day, span(left))
+	return fmt.Sprintf("expires %s, in %s", day, span(left))
 }
 
 // span tells a length of time in its largest unit.

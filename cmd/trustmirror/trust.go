@@ -13,8 +13,10 @@ import (
 
 // trust is what a trust source says of a tag, and what that rests on.
 type trust struct {
-	Service string `json:"service"`
-	GUN     string `json:"gun"`
+	Source  string     `json:"source"`            // "notary", "archive" or "digests"
+	Service string     `json:"service,omitempty"` // the service's URL, or the file; empty: the configuration itself
+	GUN     string     `json:"gun,omitempty"`
+	Moment  *time.Time `json:"moment,omitempty"` // as of which an archive is judged
 	outcome
 	Tag     string        `json:"tag,omitempty"`
 	Digest  digest.Digest `json:"digest,omitempty"`
@@ -26,7 +28,8 @@ type trust struct {
 type role struct {
 	Role    string    `json:"role"`
 	Version int64     `json:"version"`
-	Expires time.Time `json:"expires"` // zero, as Version is, where nothing was published yet
+	Expires time.Time `json:"expires"`                // zero, as Version is, where nothing was published yet
+	Left    *int64    `json:"left_seconds,omitempty"` // until it expires, in trust show
 	Keys    []roleKey `json:"keys"`
 }
 
@@ -40,10 +43,16 @@ type roleKey struct {
 // trustOf asks an image's trust source about a tag.
 func trustOf(ctx context.Context, image *verify.Image, tag string) *trust {
 	t := &trust{Tag: tag}
-	if src, ok := image.Source.(*source); ok {
-		t.Service, t.GUN = src.notary.URL, src.Status().GUN
+	if src, ok := image.Source.(described); ok {
+		o := src.origin()
+		t.Source, t.Service, t.GUN = o.Kind, o.From, o.GUN
+		if !o.Moment.IsZero() {
+			t.Moment = &o.Moment
+		}
+	}
+	if src, ok := image.Source.(documented); ok {
 		if m, err := src.Metadata(ctx); err == nil { // the error is Target's too
-			t.Roles = src.notary.roles(m)
+			t.Roles = src.origin().Keys.roles(m)
 		}
 	}
 	target, err := image.Source.Target(ctx, tag)
@@ -53,15 +62,15 @@ func trustOf(ctx context.Context, image *verify.Image, tag string) *trust {
 }
 
 // roles says what metadata rests on: the pinned roles, then the service's own.
-func (n Notary) roles(m *notary.Metadata) []role {
+func (k Keys) roles(m *notary.Metadata) []role {
 	roles := []role{
-		newRole(m.Root, func(k notary.RoleKey) bool { return slices.Contains(n.RootKeys, k.ID) }),
-		newRole(m.Targets.Role, func(k notary.RoleKey) bool { return slices.Contains(n.RepositoryKeys, k.ID) }),
+		newRole(m.Root, func(key notary.RoleKey) bool { return slices.Contains(k.RootKeys, key.ID) }),
+		newRole(m.Targets.Role, func(key notary.RoleKey) bool { return slices.Contains(k.RepositoryKeys, key.ID) }),
 	}
 	var delegations func(notary.TargetsRole)
 	delegations = func(parent notary.TargetsRole) {
 		for _, d := range parent.Delegations {
-			roles = append(roles, newRole(d.Role, n.isSigner))
+			roles = append(roles, newRole(d.Role, k.isSigner))
 			delegations(d)
 		}
 	}
@@ -71,9 +80,9 @@ func (n Notary) roles(m *notary.Metadata) []role {
 }
 
 // isSigner tells whether the configuration names a key as a signer's.
-func (n Notary) isSigner(k notary.RoleKey) bool {
-	for _, ids := range n.Signers {
-		if slices.Contains(ids, k.ID) || slices.Contains(ids, k.PublicKeyID) {
+func (k Keys) isSigner(key notary.RoleKey) bool {
+	for _, ids := range k.Signers {
+		if slices.Contains(ids, key.ID) || slices.Contains(ids, key.PublicKeyID) {
 			return true
 		}
 	}

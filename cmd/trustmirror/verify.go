@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -108,7 +107,7 @@ func (o *verifyOptions) write(w io.Writer, chains []*chain) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		if err := (drawing{width: width, now: time.Now}).chain(w, c); err != nil {
+		if err := (drawing{width: width, now: wallClock}).chain(w, c); err != nil {
 			return err
 		}
 	}
@@ -129,7 +128,7 @@ func (v verdict) status() int {
 // chain verifies one image in the repository that ref names and where that is a
 // copy in the signed one, else in all copies.
 func (p *parts) chain(ctx context.Context, ref verify.Ref, w *walker) *chain {
-	c := &chain{Image: ref.String(), At: time.Now().UTC()}
+	c := &chain{Image: ref.String(), At: wallClock().UTC()}
 	image, err := p.policy.Image(ref)
 	if err != nil {
 		c.outcome = outcomeOf(err)
@@ -184,7 +183,7 @@ func assembleOnce(ctx context.Context, file string) (*parts, error) {
 	if err != nil {
 		return nil, errors.Join(err, remove())
 	}
-	p, err := assemble(assembly{config: c, store: store, log: slog.New(slog.DiscardHandler)})
+	p, err := assemble(ctx, assembly{config: c, store: store, log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, errors.Join(err, remove())
 	}

@@ -128,9 +128,10 @@ func (a *authenticator) issue(ctx context.Context, repository string) (string, e
 	case "bearer":
 		auth, err = a.bearer(ctx, repository, challenge)
 	default:
-		return "", verify.Unavailable(a.e.unavailable, "%s asks for a kind of authentication that isn't supported: it must be Basic or Bearer", a.e.name)
+		err = verify.Unavailable(a.e.unavailable, "%s asks for a kind of authentication that isn't supported: it must be Basic or Bearer", a.e.name)
 	}
 	if err != nil {
+		a.forget(challenge)
 		return "", err
 	}
 	a.mu.Lock()
@@ -145,22 +146,31 @@ func (a *authenticator) issue(ctx context.Context, repository string) (string, e
 	return auth.header, nil
 }
 
-// learn finds out how the endpoint wants to be authenticated to, once
-// (OCI distribution specification, "Determining Support").
+// learn finds out how the endpoint wants to be authenticated to, once, and again
+// after forget (OCI distribution specification, "Determining Support").
 func (a *authenticator) learn(ctx context.Context) (*transport.Challenge, error) {
-	a.mu.Lock()
-	challenge := a.challenge
-	a.mu.Unlock()
-	if challenge != nil {
-		return challenge, nil
+	for {
+		a.mu.Lock()
+		challenge := a.challenge
+		a.mu.Unlock()
+		if challenge != nil {
+			return challenge, nil
+		}
+		_, err := a.shared(ctx, "", func(ctx context.Context) (string, error) { return "", a.ping(ctx) })
+		if err != nil {
+			return nil, err
+		}
 	}
-	_, err := a.shared(ctx, "", func(ctx context.Context) (string, error) { return "", a.ping(ctx) })
-	if err != nil {
-		return nil, err
-	}
+}
+
+// forget makes the endpoint be asked again how it wants to be authenticated to:
+// it, or whoever stood in for it, may ask for what can't be done, and later not.
+func (a *authenticator) forget(challenge *transport.Challenge) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.challenge, nil
+	if a.challenge == challenge {
+		a.challenge = nil
+	}
 }
 
 func (a *authenticator) ping(ctx context.Context) error {

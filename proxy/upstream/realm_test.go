@@ -106,6 +106,27 @@ func TestAttack23_ARealmElsewhereIsNotAsked(t *testing.T) {
 	}
 }
 
+// Whoever stood in for the registry, once, has no say any more when it is back.
+func TestAttack23_ARealmElsewhereIsForgotten(t *testing.T) {
+	for name, challenge := range map[string]string{
+		"realm elsewhere":       `Bearer realm="http://localhost:1/token"`,
+		"no token at the realm": `Bearer realm="http://%s/nothing"`,
+		"another kind":          "Negotiate",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, script{
+				"/v2/": answers(func(w http.ResponseWriter, r *http.Request) {
+					answer(401, "", "WWW-Authenticate: "+strings.ReplaceAll(challenge, "%s", r.Host))(w, r)
+				}, answer(200, "")),
+				manifestPath: manifestAnswer,
+			})
+			c := client(t, at(s))
+			wantReason(t, manifest(t, c), verify.UpstreamUnavailable, "")
+			must(t, manifest(t, c))
+		})
+	}
+}
+
 func TestAttack23_ARealmOfItsOwnOnAPrivateAddress(t *testing.T) {
 	// Its name is on the registry's domain, but leads inside.
 	inside := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

@@ -224,6 +224,39 @@ func testTrust(t *testing.T, driver storagedriver.StorageDriver) {
 			t.Errorf("Put(%q, %q) succeeds", pair[0], pair[1])
 		}
 	}
+	testTrustDelete(t, trust, gun)
+}
+
+// testTrustDelete deletes the state of one GUN and of no other.
+func testTrustDelete(t *testing.T, trust storage.Trust, gun string) {
+	if err := trust.Delete(t.Context(), ""); err == nil {
+		t.Error("the state of all GUNs can be deleted at once")
+	}
+	others := []string{"docker.io/nicolas", gun + "x", gun + "/targets", long(gun), long(gun)[:198]}
+	for _, other := range others {
+		if err := trust.Put(t.Context(), other, "root", []byte(other)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := trust.Delete(t.Context(), gun); err != nil {
+			t.Fatal(err)
+		}
+		if names, err := trust.List(t.Context(), gun); err != nil || len(names) != 0 {
+			t.Errorf("after Delete: %v, %v", names, err)
+		}
+	}
+	for _, other := range others {
+		if raw, err := trust.Get(t.Context(), other, "root"); err != nil || string(raw) != other {
+			t.Errorf("after Delete of %s, %s has %q, %v", gun, other, raw, err)
+		}
+	}
+	if err := trust.Put(t.Context(), gun, "root", []byte("anew")); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := trust.Get(t.Context(), gun, "root"); err != nil || string(raw) != "anew" {
+		t.Errorf("after Delete and Put: %q, %v", raw, err)
+	}
 }
 
 // long returns a name that is longer than a path component may be. No stretch of

@@ -7,27 +7,28 @@ import (
 	"time"
 )
 
-// rootLeaf returns the certificate that makes a key a root key of the GUN (T3):
-// the first of its chain, the only one that is no CA, and issued to the GUN.
-// Whether it is in date is judged apart, since that changes with time.
-func (k *Key) rootLeaf(gun string) (*x509.Certificate, error) {
+// checkRootOf tells why a key isn't a root key of the GUN (T3); nil if it is.
+// What makes it one is a certificate: the first of its chain, the only one that is
+// no CA, and issued to the GUN. Whether it is in date is judged apart, since that
+// changes with time.
+func (k *Key) checkRootOf(gun string) error {
 	if len(k.certificates) == 0 {
-		return nil, fmt.Errorf("its type is %s, not a certificate", k.keyType)
+		return fmt.Errorf("its type is %s, not a certificate", k.keyType)
 	}
 	for i, cert := range k.certificates {
 		if cert.IsCA == (i == 0) {
-			return nil, errors.New("its chain has to begin with the only certificate that is no CA")
+			return errors.New("its chain has to begin with the only certificate that is no CA")
 		}
 	}
 	leaf := k.certificates[0]
 	switch leaf.SignatureAlgorithm {
 	case x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1, x509.MD5WithRSA, x509.MD2WithRSA:
-		return nil, fmt.Errorf("its certificate is signed with %s", leaf.SignatureAlgorithm)
+		return fmt.Errorf("its certificate is signed with %s", leaf.SignatureAlgorithm)
 	}
 	if leaf.Subject.CommonName != gun {
-		return nil, fmt.Errorf("its certificate is that of %.200q", leaf.Subject.CommonName)
+		return fmt.Errorf("its certificate is that of %.200q", leaf.Subject.CommonName)
 	}
-	return leaf, nil
+	return nil
 }
 
 func inDate(cert *x509.Certificate, now time.Time) bool {

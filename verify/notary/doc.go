@@ -35,5 +35,7 @@
 // Read the way of an update in this order: source.go (questions), refresh.go
 // (when to ask the service), update.go (root), assemble.go (timestamp →
 // snapshot → targets → delegations), vouch.go (which digest a tag has),
-// history.go and commit.go (what was seen before).
+// history.go and commit.go (what was seen before). Of archives: archive.go (the
+// form), archive_export.go (how one is made), archive_verify.go,
+// archive_source.go (how one vouches).
 package notary

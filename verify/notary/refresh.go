@@ -53,7 +53,7 @@ func (s *Source) wait(ctx context.Context, f *flight) error {
 
 // own returns a copy of a Refusal, so that who gets it may fill it in.
 func own(err error) error {
-	if r, ok := err.(*verify.Refusal); ok {
+	if r, ok := err.(*verify.Refusal); ok { //nolint:errorlint // an error around a Refusal is another error
 		c := *r
 		return &c
 	}
@@ -100,11 +100,11 @@ func stillExpired(expired, cause error) error {
 	if !errors.As(expired, &known) || cause == nil {
 		return expired
 	}
-	reason := verify.MetadataExpired
 	if errors.As(cause, &news) {
-		reason = news.Reason
+		return verify.Refuse(news.Reason, "%s, and nothing newer can be had: %w", known.Detail, cause)
 	}
-	return verify.Refuse(reason, "%s, and nothing newer can be had: %w", known.Detail, cause)
+	return verify.Refuse(verify.MetadataExpired, "%s, and nothing newer can be had (%w); if the trust service is gone for good, "+
+		"`trustmirror trust export --from state` makes an archive of what was verified, to be named as trust.archive", known.Detail, cause)
 }
 
 // newer asks the service, unless it was asked a moment ago, and returns what is
@@ -151,6 +151,10 @@ func (s *Source) paced() bool {
 	return s.attempts > 0 && since >= 0 && since < pace
 }
 
+// Load looks at what is stored, so that Status tells of it, and asks nobody. The
+// error is a *verify.UnavailableError.
+func (s *Source) Load(ctx context.Context) error { return s.load(ctx) }
+
 // load makes sure that what is stored was looked at. It is done once; only if the
 // store fails, it is tried again. The error is an UnavailableError.
 func (s *Source) load(ctx context.Context) error {
@@ -194,7 +198,11 @@ func (s *Source) relyOnStored(ctx context.Context) error {
 	if repo == nil || err != nil {
 		return err
 	}
-	st := newState(repo, s.config.RoleOrder)
+	c, err := h.readCommit(ctx, h.commits[index])
+	if err != nil {
+		return err
+	}
+	st := newState(repo, s.config.RoleOrder, c.At)
 	older, err := h.replacedSince(ctx, &s.config.Pins, index, s.config.Clock().Add(-keepSuperseded))
 	if err != nil {
 		return err
@@ -251,7 +259,7 @@ func (s *Source) relyOnService(ctx context.Context, now time.Time) (changed bool
 	if err := h.save(ctx, repo, now); err != nil {
 		return false, err
 	}
-	st := newState(repo, s.config.RoleOrder)
+	st := newState(repo, s.config.RoleOrder, now)
 	if before != nil {
 		st.follow(before, now)
 	}
@@ -265,7 +273,7 @@ func (s *Source) Run(ctx context.Context) error {
 	defer s.settle()
 	failures := 0
 	// Many Sources start together: they spread over the first tenth.
-	timer := time.NewTimer(rand.N(s.config.Refresh/10 + 1))
+	timer := time.NewTimer(rand.N(s.config.Refresh/10 + 1)) //nolint:gosec // nobody gains from guessing it
 	defer timer.Stop()
 	for {
 		select {
@@ -289,7 +297,7 @@ func (s *Source) next(failures int) time.Duration {
 	if failures > 0 {
 		wait = min(wait, pace<<min(failures-1, 10))
 	}
-	return wait - wait/10 + rand.N(wait/5+1)
+	return wait - wait/10 + rand.N(wait/5+1) //nolint:gosec // nobody gains from guessing it
 }
 
 // settle cancels what is under way and waits for its end.

@@ -70,7 +70,7 @@ func rootAuthority(gun string, role *authority) *authority {
 	own := *role
 	own.keys = nil
 	for _, k := range role.keys {
-		if _, err := k.rootLeaf(gun); err != nil {
+		if err := k.checkRootOf(gun); err != nil {
 			own.excluded = append(own.excluded, fmt.Sprintf("root key %s doesn't count: %v", k.id, err))
 			continue
 		}
@@ -116,7 +116,7 @@ func (r *root) pinned(gun string, pins *Pins) error {
 		k := r.keys[id]
 		// Notary's client leaves the certificates of former root keys in the
 		// list, without a role; they can sign nothing.
-		if _, err := k.rootLeaf(gun); servers[id] || err == nil && !named[id] {
+		if err := k.checkRootOf(gun); servers[id] || err == nil && !named[id] {
 			continue
 		}
 		if err := pins.check(roleRoot, []*Key{k}, func(k *Key) bool { return pins.isRoot(k) || pins.isRepository(k) }); err != nil {

@@ -78,18 +78,8 @@ var _ verify.Source = (*Source)(nil)
 // New makes a Source. It asks nobody anything; the error says what is wrong with
 // the configuration.
 func New(config Config) (*Source, error) {
-	if err := validateGUN(config.GUN); err != nil {
+	if err := validateSource(config.GUN, &config.Pins, config.RoleOrder); err != nil {
 		return nil, err
-	}
-	if err := config.Pins.validate(); err != nil {
-		return nil, err
-	}
-	seen := make(map[string]bool)
-	for _, role := range config.RoleOrder {
-		if role != roleTargets && !isChild(role, roleTargets) || seen[role] {
-			return nil, fmt.Errorf("role order: %q is repeated, or is neither targets nor targets/<name>", role)
-		}
-		seen[role] = true
 	}
 	switch {
 	case config.Refresh < 0:
@@ -107,6 +97,24 @@ func New(config Config) (*Source, error) {
 		config.OnRefresh = func(Refreshed) {}
 	}
 	return &Source{config: config}, nil
+}
+
+// validateSource checks what all sources have to be told.
+func validateSource(gun string, pins *Pins, order []string) error {
+	if err := validateGUN(gun); err != nil {
+		return err
+	}
+	if err := pins.validate(); err != nil {
+		return err
+	}
+	seen := make(map[string]bool)
+	for _, role := range order {
+		if role != roleTargets && !isChild(role, roleTargets) || seen[role] {
+			return fmt.Errorf("role order: %q is repeated, or is neither targets nor targets/<name>", role)
+		}
+		seen[role] = true
+	}
+	return nil
 }
 
 // validateGUN accepts names that can be part of a URL's path as they are.
@@ -141,11 +149,7 @@ func (s *Source) Target(ctx context.Context, tag string) (verify.Target, error) 
 			return verify.Target{}, s.unsigned(tag)
 		}
 	}
-	if v.dispute != nil {
-		refusal := *v.dispute
-		return verify.Target{}, &refusal
-	}
-	return v.target, nil
+	return v.answer()
 }
 
 // Targets returns what is signed, and what ceased to be within the last day.
@@ -176,6 +180,8 @@ type Status struct {
 	Versions    map[string]int64 // by role, of what is relied on; nil: nothing yet
 	Expires     time.Time        // when the first of them expires
 	ExpiresRole string
+	Accepted    time.Time // when what is relied on was accepted, which is soon after its timestamp was made
+	Expiries    []Expiry  // of all that is relied on, the first to expire first
 }
 
 // Status tells how the Source is doing. It asks nobody and never waits.
@@ -186,6 +192,7 @@ func (s *Source) Status() Status {
 	if st := s.state.Load(); st != nil {
 		status.Versions = st.repo.versions()
 		status.Expires, status.ExpiresRole = st.repo.first.expires, st.repo.first.role
+		status.Accepted, status.Expiries = st.accepted, st.repo.expiries()
 	}
 	return status
 }

@@ -13,6 +13,7 @@ import (
 // state is what a Source relies on at one time. But for set it never changes.
 type state struct {
 	repo       *repository
+	accepted   time.Time // when repo was
 	verdicts   map[string]verdict
 	signed     []verify.Target
 	superseded []verify.Target // what lately ceased to be signed, with the time
@@ -22,8 +23,8 @@ type state struct {
 	until time.Time // when set has to be made again, because something is forgotten
 }
 
-func newState(repo *repository, order []string) *state {
-	st := &state{repo: repo, verdicts: repo.verdicts(order)}
+func newState(repo *repository, order []string, accepted time.Time) *state {
+	st := &state{repo: repo, accepted: accepted, verdicts: repo.verdicts(order)}
 	st.signed = signed(st.verdicts)
 	return st
 }

@@ -36,11 +36,36 @@ type updater struct {
 	held    *repository // what is known already, verified under the same pins; or nil
 }
 
-// update follows TUF 1.0, section 5: root, timestamp, snapshot, targets,
-// delegations, and at the end nothing may have expired. It stores nothing. It
-// returns held if nothing changed. Errors: *verify.Refusal,
-// *verify.UnavailableError, *verify.NotFoundError if the service knows no root.
+// update gets the newest metadata, of which nothing may have expired. It stores
+// nothing. It returns held if nothing changed. Errors are newest's.
 func (u *updater) update(ctx context.Context, now time.Time) (*repository, error) {
+	repo, err := u.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := repo.check(now); err != nil {
+		return nil, suggestArchive(err)
+	}
+	if u.held.same(repo) {
+		return u.held, nil
+	}
+	return repo, nil
+}
+
+// suggestArchive says of what has expired what can be done.
+func suggestArchive(err error) error {
+	var expired *verify.Refusal
+	if !errors.As(err, &expired) {
+		return err
+	}
+	return verify.Refuse(expired.Reason, "%s; if nobody signs anew, `trustmirror trust export` makes an archive of "+
+		"what was valid until then, to be named as trust.archive", expired.Detail)
+}
+
+// newest follows TUF 1.0, section 5: root, timestamp, snapshot, targets,
+// delegations. Dates aren't looked at. Errors: *verify.Refusal,
+// *verify.UnavailableError, *verify.NotFoundError if the service knows no root.
+func (u *updater) newest(ctx context.Context) (*repository, error) {
 	r, err := u.newestRoot(ctx, roleRoot, nil)
 	if err != nil {
 		return nil, err
@@ -57,12 +82,6 @@ func (u *updater) update(ctx context.Context, now time.Time) (*repository, error
 	}
 	if err != nil {
 		return nil, notPublished(err)
-	}
-	if err := repo.check(now); err != nil {
-		return nil, err
-	}
-	if u.held.same(repo) {
-		return u.held, nil
 	}
 	return repo, nil
 }

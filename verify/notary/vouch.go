@@ -31,6 +31,15 @@ type verdict struct {
 	dispute *verify.Refusal
 }
 
+// answer is what a Source says of the tag; the Refusal is the caller's own.
+func (v verdict) answer() (verify.Target, error) {
+	if v.dispute != nil {
+		refusal := *v.dispute
+		return verify.Target{}, &refusal
+	}
+	return v.target, nil
+}
+
 // verdicts judges every tag (T5): targets, targets/releases and targets/<signer>
 // may each vouch for it, delegations within their paths. order lists the roles
 // that win, first to last, where roles disagree.

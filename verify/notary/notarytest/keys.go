@@ -34,6 +34,7 @@ type Key struct {
 	Public  []byte // as listed: PKIX DER, PEM of a certificate, or 32 bytes
 
 	signer crypto.Signer
+	says   string // the method that Seal writes down instead of Method; empty: Method
 }
 
 // rsaKey is made once in a test process; that takes long.

@@ -2,6 +2,7 @@ package notarytest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
@@ -250,7 +251,8 @@ func Seal(signed []byte, signers ...*Key) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		signatures = append(signatures, map[string]any{"keyid": k.ID, "method": k.Method, "sig": base64.StdEncoding.EncodeToString(sig)})
+		method := cmp.Or(k.says, k.Method)
+		signatures = append(signatures, map[string]any{"keyid": k.ID, "method": method, "sig": base64.StdEncoding.EncodeToString(sig)})
 	}
 	return fmt.Appendf(nil, `{"signed":%s,"signatures":%s}`, signed, canonical(signatures)), nil
 }

@@ -1,0 +1,5 @@
+//go:build !clockoffset
+
+package main
+
+const clockMovable = false
