@@ -73,7 +73,7 @@ func repositories() []repository {
 				func() error { return p.Sign(ctx, gun, "1.0", a) },
 				func() error { return p.Publish(ctx, gun) },
 				func() error { return p.Run(ctx, "key", "rotate", gun, "targets") },
-				func() error { return p.Run(ctx, "key", "rotate", gun, "root") },
+				func() error { return p.RotateRoot(ctx, gun) },
 			)
 		}},
 	}
@@ -106,9 +106,9 @@ func TestInspect(t *testing.T) {
 		check(t, err)
 		rules = append(rules, lab.Rule{Signed: gun, Notary: s.world.Notary.URL, Pins: pins})
 	}
-	mirror, err := s.newMirror(rules)
+	mirror, err := s.newMirror(filepath.Join(os.Getenv(isolated), "trustmirror"), rules)
 	check(t, err)
-	docker := dockerTrust(t, s)
+	docker := dockerTrust(t, s, t.TempDir())
 	for _, repository := range repositories() {
 		images := []string{repository.name}
 		for _, tag := range repository.tags {
@@ -131,10 +131,9 @@ func TestInspect(t *testing.T) {
 }
 
 // dockerTrust is the environment in which Docker's client trusts the lab's
-// notary server.
-func dockerTrust(t *testing.T, s *site) []string {
+// notary server, with config for its folder.
+func dockerTrust(t *testing.T, s *site, config string) []string {
 	t.Helper()
-	config := t.TempDir()
 	server, err := url.Parse(s.world.Notary.URL)
 	check(t, err)
 	folder := filepath.Join(config, "tls", server.Host)

@@ -19,6 +19,12 @@ import (
 // that has namespaces of its own.
 const isolated = "TRUSTMIRROR_E2E_ISOLATED"
 
+// movable is the folder of the trustmirror whose clock clockOffset moves.
+const (
+	movable     = "movable"
+	clockOffset = "TRUSTMIRROR_CLOCK_OFFSET"
+)
+
 // TestMain builds what needs the module proxy and the Debian mirror, and then
 // goes into network, mount and process namespaces of its own: there the ports
 // 443 and 7379 are free, the registries' names can lead anywhere, nothing
@@ -64,8 +70,8 @@ func enter() error {
 	if err != nil {
 		return err
 	}
-	if _, err := lab.BuildMirror(ctx, dir); err != nil {
-		return err
+	if err := build(ctx, dir); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -77,6 +83,20 @@ func enter() error {
 	}
 	args := append([]string{"unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--", self}, os.Args[1:]...)
 	return syscall.Exec(unshare, args, append(os.Environ(), isolated+"="+dir))
+}
+
+// build builds trustmirror, and, in the folder movable of dir, one whose clock
+// can be moved.
+func build(ctx context.Context, dir string) error {
+	if _, err := lab.BuildMirror(ctx, dir); err != nil {
+		return err
+	}
+	folder := filepath.Join(dir, movable)
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		return err
+	}
+	_, err := lab.BuildMirror(ctx, folder, "clockoffset")
+	return err
 }
 
 // furnish gives the new namespaces their only network interface, and names for

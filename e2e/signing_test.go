@@ -76,9 +76,10 @@ func TestWhoSigned(t *testing.T) {
 
 // answer is what the mirror said to a request for a manifest.
 type answer struct {
-	status int
-	digest digest.Digest // of the body, if it was served
-	reason string        // if it was refused
+	status  int
+	digest  digest.Digest // of the body, if it was served
+	reason  string        // if it was refused
+	message string        // if it was refused
 }
 
 // askManifest asks the mirror for a tag as podman does, by a path that names the
@@ -94,7 +95,8 @@ func (s *site) askManifest(t *testing.T, name, tag string) answer {
 	}
 	var document struct {
 		Errors []struct {
-			Detail struct {
+			Message string `json:"message"`
+			Detail  struct {
 				Reason string `json:"reason"`
 			} `json:"detail"`
 		} `json:"errors"`
@@ -102,5 +104,5 @@ func (s *site) askManifest(t *testing.T, name, tag string) answer {
 	if err := json.NewDecoder(strings.NewReader(body)).Decode(&document); err != nil || len(document.Errors) != 1 {
 		t.Fatalf("%d isn't an OCI error document: %s", status, body)
 	}
-	return answer{status: status, reason: document.Errors[0].Detail.Reason}
+	return answer{status: status, reason: document.Errors[0].Detail.Reason, message: document.Errors[0].Message}
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/trustmirror/trustmirror/e2e/lab"
 	"github.com/trustmirror/trustmirror/e2e/node"
@@ -72,18 +73,20 @@ func (s *site) serve(t *testing.T, rules ...lab.Rule) {
 		check(t, err)
 		rules = []lab.Rule{rule}
 	}
-	mirror, err := s.newMirror(rules)
+	mirror, err := s.newMirror(filepath.Join(os.Getenv(isolated), "trustmirror"), rules)
 	check(t, err)
 	check(t, mirror.Start(t.Context()))
 	s.mirror = mirror
 }
 
-func (s *site) newMirror(rules []lab.Rule) (*lab.Mirror, error) {
-	return s.lab.NewMirror(filepath.Join(os.Getenv(isolated), "trustmirror"), lab.MirrorConfig{
+// newMirror writes the configuration of a mirror that program is to serve.
+func (s *site) newMirror(program string, rules []lab.Rule) (*lab.Mirror, error) {
+	return s.lab.NewMirror(program, lab.MirrorConfig{
 		Address:   mirrorAddress + ":443",
 		Names:     append([]string{mirrorName}, registryNames()...),
 		Upstreams: s.world.Upstreams(),
 		Rules:     rules,
+		Refresh:   24 * time.Hour, // so that nothing is asked in the background while requests are counted
 	})
 }
 

@@ -65,6 +65,10 @@ func TestAttack17_18_SignedParts(t *testing.T) {
 			layers(m)[1] = layer
 		}},
 		"a layer's size": {late: true, want: verify.SizeMismatch, manifest: func(m map[string]any) { set(layers(m)[0], "size", member(layers(m)[0], "size").(float64)+1) }},
+		"a layer of 2^62 bytes": {want: verify.BadDescriptor, manifest: func(m map[string]any) {
+			set(layers(m)[0], "digest", digest.FromString("endless").String())
+			set(layers(m)[0], "size", 1<<62)
+		}},
 		"a config's size": {want: verify.ConfigMismatch, manifest: func(m map[string]any) {
 			set(m["config"], "size", member(m["config"], "size").(float64)+1)
 		}},
@@ -283,6 +287,31 @@ func TestCopyHasNot(t *testing.T) {
 	w := newWorld(t)
 	hub, _ := w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64, arm64), verifytest.Format{})
 	w.mustPull(ecrName + "@" + hub.Manifests[arm64].String())
+}
+
+// TestAttack18_BrokenAgain has a copy list a manifest anew whose layer was found to
+// be another one.
+func TestAttack18_BrokenAgain(t *testing.T) {
+	w := newWorld(t)
+	_, ecr := w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64, arm64), verifytest.Format{ChangeLayer: func(platform string, i int, packed []byte) []byte {
+		if platform == amd64 && i == 1 {
+			return pack(verifytest.Tar("usr/local/bin/webdis", "evil"))
+		}
+		return packed
+	}})
+	w.refused(ecrName+":0.1.19", verify.LayerMismatch)
+	index := parse(w.ecr.Document(ecrRepo, ecr.Root.String()).Raw)
+	index["annotations"] = map[string]any{}
+	again := pushDocument(w.ecr, ecrRepo, index, "0.1.19")
+	if _, _, err := w.read(ref(t, ecrName).WithDigest(again), true); verify.ReasonOf(err) != verify.LayerMismatch {
+		t.Errorf("an index that lists it again: %v", err)
+	}
+	w.refused(ecrName+":0.1.19", verify.LayerMismatch)
+	w.ecr.Requests()
+	w.refused(ecrName+":0.1.19", verify.LayerMismatch)
+	if asked := w.ecr.Requests(); len(asked) > 0 {
+		t.Errorf("a repeated refusal asked %q", asked)
+	}
 }
 
 // TestAttack25_AskedAsWhatItIsNot asks for manifests as blobs and the other way

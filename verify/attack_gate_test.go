@@ -83,6 +83,22 @@ func TestAttack14_Bytes(t *testing.T) {
 	}
 }
 
+// TestAttack15_ContentType delivers what is signed under another type.
+func TestAttack15_ContentType(t *testing.T) {
+	for mediaType, want := range map[string]verify.Reason{
+		"application/vnd.oci.image.manifest.v1+json": verify.AmbiguousDoc,
+		"text/html": verify.MediaType,
+		"":          verify.MediaType,
+	} {
+		w := newWorld(t)
+		hub, _ := w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
+		doc := w.hub.Document(hubRepo, hub.Root.String())
+		doc.MediaType = mediaType
+		w.hub.SetDocument(hubRepo, hub.Root.String(), doc)
+		w.refused(hubName+":0.1.19", want)
+	}
+}
+
 // TestAttack14_BothNames has a copy lie about what the Hub has too: the Hub's name
 // is served, at once and from the Hub (C5).
 func TestAttack14_BothNames(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // admitCopy checks a document of a copy against what is signed for one target
 // and records it. Errors: *Refusal with the rule that is broken, or what
 // fetching gives.
-func (g *Gate) admitCopy(ctx context.Context, image *Image, copyRepo Ref, doc *document, target Target) error {
+func (g *Gate) admitCopy(ctx context.Context, image *Image, copyRepo Ref, doc *document, target Target, seen arrived) error {
 	if doc.digest == target.Digest { // C1
 		return g.admitSigned(ctx, image, copyRepo, target)
 	}
@@ -27,7 +27,7 @@ func (g *Gate) admitCopy(ctx context.Context, image *Image, copyRepo Ref, doc *d
 	}
 	m := matcher{
 		gate: g, image: image, copyRepo: copyRepo, target: target, signed: signed, manifests: signed.manifests,
-		documents: []*document{doc},
+		documents: []*document{doc}, seen: seen,
 	}
 	if signed.kind == storage.KindManifest {
 		m.manifests = []descriptor{{mediaType: signed.mediaType, digest: signed.digest, size: int64(len(signed.raw))}}
@@ -44,6 +44,9 @@ func (g *Gate) admitCopy(ctx context.Context, image *Image, copyRepo Ref, doc *d
 		return err
 	}
 	for _, d := range m.documents {
+		if err := g.notBroken(ctx, copyRepo.WithDigest(d.digest)); err != nil {
+			return err
+		}
 		if err := g.commit(ctx, d); err != nil {
 			return err
 		}
@@ -61,6 +64,7 @@ type matcher struct {
 	signed    *document    // an index or a manifest
 	manifests []descriptor // those that signed lists, or signed itself
 
+	seen         arrived
 	documents    []*document
 	admissions   []storage.Admission
 	expectations []storage.Admission
@@ -114,7 +118,7 @@ func (m *matcher) entry(ctx context.Context, doc *document, entry descriptor, ca
 		m.expectations = append(m.expectations, m.child(storage.KindManifest, entry, doc.digest, storage.ProofListed))
 		return i, nil
 	}
-	manifest, err := m.gate.unproven(ctx, m.image, m.copyRepo, entry.digest, entry.size, entry.mediaType)
+	manifest, err := m.gate.unproven(ctx, m.image, m.copyRepo, entry, m.seen)
 	if err != nil {
 		return 0, err
 	}
@@ -202,6 +206,9 @@ func (m *matcher) layers(doc, match *document, config *imageConfig) error {
 		}
 		if err := m.descriptorSaysNoMore(doc, layer, at); err != nil {
 			return err
+		}
+		if edge.Proof == storage.ProofDiffID && layer.size > maxLayerOutput {
+			return Refuse(BadDescriptor, "%s gives layer %s %d bytes; at most %d are accepted", doc.digest, layer.digest, layer.size, int64(maxLayerOutput))
 		}
 		if edge.Proof == storage.ProofDiffID && !canDecompress(layer.mediaType) {
 			return Refuse(MediaType, "layer %s of %s has type %q, which can't be held against its diff ID", layer.digest, doc.digest, layer.mediaType)

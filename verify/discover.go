@@ -181,13 +181,13 @@ func (s *search) copyDocument(ctx context.Context, ref Ref) error {
 	if err != nil {
 		return err
 	}
-	manifest := doc
+	manifest, seen := doc, arrived{}
 	if doc.kind == storage.KindIndex {
 		if len(doc.manifests) == 0 {
 			return s.nothing(ref)
 		}
 		first := doc.manifests[0]
-		if manifest, err = g.unproven(ctx, s.image, ref, first.digest, first.size, first.mediaType); err != nil {
+		if manifest, err = g.unproven(ctx, s.image, ref, first, seen); err != nil {
 			return err
 		}
 	}
@@ -206,7 +206,7 @@ func (s *search) copyDocument(ctx context.Context, ref Ref) error {
 		if !slices.ContainsFunc(leading, func(e storage.Admission) bool { return e.Signed == t.Digest }) {
 			return false, nil
 		}
-		err = g.admitCopy(ctx, s.image, ref, doc, t)
+		err = g.admitCopy(ctx, s.image, ref, doc, t, seen)
 		if leadsNowhere(err) {
 			refused = err
 			return false, nil
@@ -255,8 +255,9 @@ func (g *Gate) admitCopyTag(ctx context.Context, image *Image, set *TargetSet, r
 		return "", err
 	}
 	var refused error
+	seen := arrived{}
 	for _, t := range g.current(image, set.ByTag(ref.Tag)) {
-		err := g.admitCopy(ctx, image, ref, doc, t)
+		err := g.admitCopy(ctx, image, ref, doc, t, seen)
 		if err == nil {
 			if err := g.store.BindTag(ctx, ref.Name(), ref.Tag, t.Digest, doc.digest); err != nil {
 				return "", storageError(err)

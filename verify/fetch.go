@@ -39,17 +39,26 @@ func (g *Gate) document(ctx context.Context, image *Image, repo Ref, d digest.Di
 	return doc, doc.agrees(size, claims)
 }
 
-// unproven is document for one that nothing signed is known to lead to yet:
-// whoever finds that out commits it.
-func (g *Gate) unproven(ctx context.Context, image *Image, repo Ref, d digest.Digest, size int64, claims ...string) (*document, error) {
-	doc, err := g.storedDocument(ctx, d)
-	if errors.Is(err, storage.ErrNotFound) {
-		doc, err = g.fetchAny(ctx, image, repo, d, size)
+// arrived are manifests of a copy that nothing signed is known to lead to yet, by
+// digest: held for as long as it takes to find that out.
+type arrived map[digest.Digest]*document
+
+// unproven is document for a manifest that a copy's index lists: it isn't stored.
+// Whoever finds out that something signed leads to it commits it.
+func (g *Gate) unproven(ctx context.Context, image *Image, repo Ref, entry descriptor, seen arrived) (*document, error) {
+	doc := seen[entry.digest]
+	if doc == nil {
+		var err error
+		doc, err = g.storedDocument(ctx, entry.digest)
+		if errors.Is(err, storage.ErrNotFound) {
+			doc, err = g.fetchAny(ctx, image, repo, entry.digest, entry.size)
+		}
+		if err != nil {
+			return nil, err
+		}
+		seen[entry.digest] = doc
 	}
-	if err != nil {
-		return nil, err
-	}
-	return doc, doc.agrees(size, claims)
+	return doc, doc.agrees(entry.size, []string{entry.mediaType})
 }
 
 func (g *Gate) storedDocument(ctx context.Context, d digest.Digest) (*document, error) {

@@ -276,10 +276,8 @@ func (g *Gate) admitted(ctx context.Context, image *Image, set *TargetSet, ref R
 		return storage.Admission{}, storageError(err)
 	}
 	records = slices.DeleteFunc(records, func(a storage.Admission) bool { return isDocument(a.Kind) != document })
-	for _, a := range records {
-		if a.Proof == storage.ProofBroken {
-			return storage.Admission{}, Refuse(LayerMismatch, "%s names a layer that isn't what its config says, as was found when the layer was pulled", ref.Digest)
-		}
+	if err := broken(ref.Digest, records); err != nil {
+		return storage.Admission{}, err
 	}
 	held := g.holding(image, set, records)
 	switch {
@@ -289,6 +287,24 @@ func (g *Gate) admitted(ctx context.Context, image *Image, set *TargetSet, ref R
 		return storage.Admission{}, Refuse(Superseded, "%s belongs to %s of tag %s, which is no longer signed; pull the tag again", ref.Digest, records[0].Signed, records[0].Tag)
 	}
 	return storage.Admission{}, Refuse(NotAdmitted, "nothing that is signed for %s leads to %s", image.Signed.Name(), ref.Digest)
+}
+
+// notBroken refuses a document of a copy that markBroken marked.
+func (g *Gate) notBroken(ctx context.Context, ref Ref) error {
+	records, err := g.store.Admissions(ctx, ref.Name(), ref.Digest)
+	if err != nil {
+		return storageError(err)
+	}
+	return broken(ref.Digest, records)
+}
+
+func broken(d digest.Digest, records []storage.Admission) error {
+	for _, a := range records {
+		if a.Proof == storage.ProofBroken {
+			return Refuse(LayerMismatch, "%s leads to layer %s, which isn't what its config says, as was found when the layer was pulled", d, a.Parent)
+		}
+	}
+	return nil
 }
 
 // holding keeps the records whose signed digest is signed now, or was until grace

@@ -128,6 +128,13 @@ func TestPullByDigestCold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, hub, ecr := prepare(t)
 			w.mustPull(of(hub, ecr))
+			for _, registry := range []*verifytest.Registry{w.hub, w.ecr} {
+				for object, n := range registry.Counts() {
+					if n != 1 {
+						t.Errorf("asked %d times: %s", n, object)
+					}
+				}
+			}
 		})
 	}
 	for name, of := range map[string]func(hub, ecr verifytest.Pushed) (string, digest.Digest){

@@ -11,18 +11,19 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
+	"time"
 )
 
-// BuildMirror builds trustmirror from the tree that this module is in, and
-// returns the path of the program in dir.
-func BuildMirror(ctx context.Context, dir string) (string, error) {
+// BuildMirror builds trustmirror from the tree that this module is in, with Go's
+// build tags if there are any, and returns the path of the program in dir.
+func BuildMirror(ctx context.Context, dir string, tags ...string) (string, error) {
 	out, err := Run(ctx, nil, "go", "env", "GOMOD")
 	if err != nil {
 		return "", err
 	}
 	root := filepath.Dir(filepath.Dir(strings.TrimSpace(string(out))))
 	program := filepath.Join(dir, "trustmirror")
-	_, err = Run(ctx, nil, "go", "build", "-C", root, "-o", program, "./cmd/trustmirror")
+	_, err = Run(ctx, nil, "go", "build", "-C", root, "-tags", strings.Join(tags, ","), "-o", program, "./cmd/trustmirror")
 	return program, err
 }
 
@@ -34,6 +35,7 @@ type MirrorConfig struct {
 	// Upstreams gives the URL of each registry; those that no rule names are left out.
 	Upstreams map[string]string
 	Rules     []Rule
+	Refresh   time.Duration // how often the notary server is asked for news; 0: trustmirror's default
 }
 
 // Rule is one image rule of the configuration.
@@ -50,6 +52,7 @@ type Mirror struct {
 	URL        string // "http://127.0.0.1:5000"
 	Address    string // "127.0.0.1:5000"
 	ConfigFile string
+	Env        []string // of the program, besides the lab's: "NAME=value"
 	Process    *Process
 
 	lab     *Lab
@@ -126,11 +129,12 @@ func (l *Lab) Client(name string) (*http.Client, error) {
 	}}, nil
 }
 
-// Start runs "trustmirror serve" until it answers.
+// Start runs "trustmirror serve", in the configuration's folder, until it answers.
 func (m *Mirror) Start(ctx context.Context) error {
+	cmd := exec.Command(m.program, "serve", "-c", m.ConfigFile)
+	cmd.Dir, cmd.Env = filepath.Dir(m.ConfigFile), append(os.Environ(), m.Env...)
 	var err error
-	m.Process, err = m.lab.Start("trustmirror", exec.Command(m.program, "serve", "-c", m.ConfigFile))
-	if err != nil {
+	if m.Process, err = m.lab.Start("trustmirror", cmd); err != nil {
 		return err
 	}
 	return m.Process.WaitUntil(ctx, answers(m.client, m.URL+"/v2/"))
@@ -140,7 +144,7 @@ func (m *Mirror) Start(ctx context.Context) error {
 // returns its output, and its exit status even where that isn't 0.
 func (m *Mirror) Run(ctx context.Context, subcommand string, args ...string) (output string, status int, err error) {
 	args = append([]string{subcommand, "-c", m.ConfigFile}, args...)
-	out, err := Run(ctx, nil, m.program, args...)
+	out, err := Run(ctx, m.Env, m.program, args...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return string(out), exit.ExitCode(), err
@@ -182,6 +186,9 @@ images:
       notary:
         url: "{{.Notary}}"
         ca: "{{$.CA}}"
+{{- if $.Refresh}}
+        refresh: {{$.Refresh}}
+{{- end}}
         root_keys: [{{list .Pins.Root}}]
         repository_keys: [{{list .Pins.Repository}}]
 {{- if .Pins.Signers}}

@@ -18,6 +18,7 @@ type Notary struct {
 
 	lab      *Lab
 	programs string // the folder of notary and notary-server
+	server   *Process
 }
 
 // StartNotary starts the notary server of the folder programs. Built with a Go
@@ -62,5 +63,11 @@ func (l *Lab) StartNotary(ctx context.Context, programs string) (*Notary, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Notary{Front: front, lab: l, programs: programs}, nil
+	return &Notary{Front: front, lab: l, programs: programs, server: process}, nil
+}
+
+// End stops the server for good: all that it knew is lost.
+func (n *Notary) End() {
+	n.Stop()
+	n.server.Stop()
 }

@@ -46,8 +46,21 @@ func (n *Notary) NewPublisher() (*Publisher, error) {
 
 // Run runs the notary client with the publisher's keys.
 func (p *Publisher) Run(ctx context.Context, args ...string) error {
-	args = append([]string{"-s", p.notary.URL, "--tlscacert", p.notary.lab.CA.Path, "-d", p.trustDir}, args...)
-	_, err := Run(ctx, p.env, filepath.Join(p.notary.programs, "notary"), args...)
+	command := p.command(args)
+	_, err := Run(ctx, p.env, command[0], command[1:]...)
+	return err
+}
+
+func (p *Publisher) command(args []string) []string {
+	program := filepath.Join(p.notary.programs, "notary")
+	return append([]string{program, "-s", p.notary.URL, "--tlscacert", p.notary.lab.CA.Path, "-d", p.trustDir}, args...)
+}
+
+// RotateRoot gives the repository a new root key, which the old one signs.
+func (p *Publisher) RotateRoot(ctx context.Context, gun string) error {
+	const confirmed = `echo yes | "$@"` // without that, the client does nothing and succeeds
+	args := append([]string{"-c", confirmed, "sh"}, p.command([]string{"key", "rotate", gun, "root"})...)
+	_, err := Run(ctx, p.env, "sh", args...)
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -53,7 +54,12 @@ func StartDockerd(ctx context.Context, site Site, flags ...string) (*Dockerd, er
 }
 
 func (d *Dockerd) run(ctx context.Context, args ...string) ([]byte, error) {
-	return lab.Run(ctx, d.env, "docker", args...)
+	return d.Docker(ctx, nil, args...)
+}
+
+// Docker runs Docker's client with this daemon, and with more environment.
+func (d *Dockerd) Docker(ctx context.Context, env []string, args ...string) ([]byte, error) {
+	return lab.Run(ctx, slices.Concat(d.env, env), "docker", args...)
 }
 
 // Pull implements Node.
