@@ -9,6 +9,7 @@ import (
 	"github.com/trustmirror/trustmirror/proxy/upstream"
 	"github.com/trustmirror/trustmirror/storage"
 	"github.com/trustmirror/trustmirror/verify"
+	"github.com/trustmirror/trustmirror/verify/notary"
 )
 
 // parts are the parts of trustmirror, put together as a configuration says.
@@ -25,6 +26,7 @@ type parts struct {
 type assembly struct {
 	config  *Config
 	store   *storage.Store
+	seen    notary.Store // what was accepted before, that archives are compared with; nil: store's
 	log     *slog.Logger
 	refresh bool // ask trust services for news in the background
 }
@@ -33,8 +35,11 @@ type assembly struct {
 // anything. An error is a *mistake.
 func assemble(ctx context.Context, a assembly) (*parts, error) {
 	p := &parts{config: a.config, sources: &sources{
-		store: a.store.Trust(), clock: wallClock, told: logRefresh(a.log), news: make(chan struct{}, 1), running: make(map[string]*source),
+		store: a.store.Trust(), seen: a.seen, clock: wallClock, told: logRefresh(a.log), news: make(chan struct{}, 1), running: make(map[string]*source),
 	}}
+	if p.sources.seen == nil {
+		p.sources.seen = p.sources.store
+	}
 	if a.refresh {
 		p.sources.ctx, p.sources.cancel = context.WithCancel(context.Background())
 	}
@@ -147,12 +152,7 @@ func logDecision(log *slog.Logger) func(context.Context, verify.Decision) {
 
 // openStorage opens the configured storage; an error is a *mistake.
 func openStorage(ctx context.Context, c *Config) (*storage.Store, error) {
-	parameters := map[string]any{}
-	if c.Storage.Driver == driverFilesystem {
-		parameters["rootdirectory"] = c.Storage.RootDirectory
-		parameters["maxthreads"] = c.Storage.MaxThreads
-	}
-	store, err := storage.Open(ctx, c.Storage.Driver, parameters)
+	store, err := storage.Open(ctx, c.Storage.Driver, c.Storage.parameters())
 	if err != nil {
 		return nil, c.places.mistake("storage."+c.Storage.Driver+".rootdirectory", "%v", err)
 	}
@@ -166,4 +166,11 @@ func (k Keys) text() string {
 		text += fmt.Sprintf(", %s %s", name, strings.Join(k.Signers[name], " "))
 	}
 	return text
+}
+
+func (s Storage) parameters() map[string]any {
+	if s.Driver != driverFilesystem {
+		return map[string]any{}
+	}
+	return map[string]any{"rootdirectory": s.RootDirectory, "maxthreads": s.MaxThreads}
 }

@@ -23,6 +23,7 @@ import (
 // that nobody signs cost nothing that lasts.
 type sources struct {
 	store   storage.Trust
+	seen    notary.Store // that archives are compared with
 	clock   func() time.Time
 	told    func(notary.Refreshed)
 	news    chan struct{}   // holds one: a trust service was asked since somebody looked

@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"os"
+	"slices"
 	"time"
 
+	"github.com/trustmirror/trustmirror/storage"
 	"github.com/trustmirror/trustmirror/verify"
 	"github.com/trustmirror/trustmirror/verify/notary"
 )
@@ -71,12 +75,55 @@ func (s *digestSource) origin() origin {
 func (s *sources) archive(ctx context.Context, image Image) (described, error) {
 	made, err := notary.NewArchiveSource(ctx, notary.ArchiveConfig{
 		Archive: image.Archive.content, GUN: image.gun(), Pins: image.Archive.pins(), RoleOrder: image.RoleOrder,
-		Store: s.store, Clock: s.clock,
+		Store: s.seen, Clock: s.clock,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &archiveSource{ArchiveSource: made, image: image}, nil
+}
+
+// seenBefore is what the mirror with this configuration accepted, to be looked at
+// by commands that keep what they accept to themselves, in own.
+func seenBefore(ctx context.Context, c *Config, own storage.Trust) (notary.Store, error) {
+	if c.Storage.Driver != driverFilesystem {
+		return own, nil
+	}
+	if _, err := os.Stat(c.Storage.RootDirectory); err != nil {
+		return own, nil //nolint:nilerr // nothing was accepted there yet
+	}
+	driver, err := storage.NewDriver(ctx, c.Storage.Driver, c.Storage.parameters())
+	if err != nil {
+		return nil, c.places.mistake("storage."+c.Storage.Driver, "%v", err)
+	}
+	return &seen{Trust: own, before: storage.New(driver).Trust()}, nil
+}
+
+// seen is a trust state that is read as it is, and written elsewhere.
+type seen struct {
+	storage.Trust
+	before storage.Trust
+}
+
+// List implements notary.Store.
+func (s *seen) List(ctx context.Context, gun string) ([]string, error) {
+	before, err := s.before.List(ctx, gun)
+	if err != nil {
+		return nil, err
+	}
+	own, err := s.Trust.List(ctx, gun)
+	all := slices.Concat(before, own)
+	slices.Sort(all)
+	return slices.Compact(all), err
+}
+
+// Get implements notary.Store.
+func (s *seen) Get(ctx context.Context, gun, name string) ([]byte, error) {
+	raw, err := s.Trust.Get(ctx, gun, name)
+	if errors.Is(err, storage.ErrNotFound) {
+		return s.before.Get(ctx, gun, name)
+	}
+	return raw, err
 }
 
 func digestsOf(image Image) (described, error) {

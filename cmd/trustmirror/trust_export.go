@@ -270,7 +270,7 @@ func exportText(image Image, file string, e *notary.Exported, now time.Time) str
 		}
 	}
 	oldest, newest := e.Roots()
-	say("  root      versions %d to %d", oldest, newest)
+	say("  root      %s", versions(oldest, newest))
 	if e.Gap != nil {
 		say("            %s; a mirror that has seen an older root only can't follow to this one", detail(e.Gap))
 	}

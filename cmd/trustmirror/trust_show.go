@@ -316,7 +316,7 @@ func (t *shownTrust) writeHead(say func(string, ...any)) {
 		say("  sha256    %s", t.SHA256)
 		say("  exported  from %s, of %s", cmp.Or(t.Origin, "somewhere"), t.GUN)
 		say("  as of     %s, the last moment at which all of it was valid", t.Moment.Format(time.RFC3339))
-		say("  root      versions %d to %d", t.Roots[0], t.Roots[1])
+		say("  root      %s", versions(t.Roots[0], t.Roots[1]))
 	case kindDigests:
 		say("  digests   pinned in %s", cmp.Or(t.From, "the configuration"))
 	default:
@@ -346,4 +346,12 @@ func (t *shownTrust) keyText(role string, k roleKey) string {
 		signed = ", signed"
 	}
 	return fmt.Sprintf("%s key %s%s", standing, k.ID, signed)
+}
+
+// versions are versions from one to another, for people.
+func versions(oldest, newest int64) string {
+	if oldest == newest {
+		return fmt.Sprintf("version %d", newest)
+	}
+	return fmt.Sprintf("versions %d to %d", oldest, newest)
 }

@@ -183,7 +183,11 @@ func assembleOnce(ctx context.Context, file string) (*parts, error) {
 	if err != nil {
 		return nil, errors.Join(err, remove())
 	}
-	p, err := assemble(ctx, assembly{config: c, store: store, log: slog.New(slog.DiscardHandler)})
+	before, err := seenBefore(ctx, c, store.Trust())
+	if err != nil {
+		return nil, errors.Join(err, remove())
+	}
+	p, err := assemble(ctx, assembly{config: c, store: store, seen: before, log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, errors.Join(err, remove())
 	}
