@@ -85,11 +85,10 @@ func TestAfterNotary(t *testing.T) {
 	g.allFollowed(t)
 }
 
-// TestWebdisWithoutNotary checks the configuration that needs no notary, in its
-// folder.
+// TestWebdisWithoutNotary checks the configuration that needs no notary.
 func TestWebdisWithoutNotary(t *testing.T) {
 	program := filepath.Join(os.Getenv(isolated), "trustmirror")
-	out, err := lab.Run(t.Context(), nil, "sh", "-c", `cd ../deploy/webdis && "$0" config check config.yaml`, program)
+	out, err := lab.Run(t.Context(), nil, "sh", "-c", `cd .. && "$0" config check deploy/webdis/config.yaml`, program)
 	check(t, err)
 	if want := "config.yaml is right\n"; !strings.HasSuffix(string(out), want) {
 		t.Errorf("config check printed\n%swant at its end\n%s", out, want)

@@ -13,24 +13,22 @@ import (
 	"github.com/trustmirror/trustmirror/verify/verifytest"
 )
 
-const webdisFolder = "../../deploy/webdis"
+// webdisFolder is seen from the project's folder.
+const webdisFolder = "deploy/webdis"
 
 // What is shipped for Webdis is right: every tag and digest that its author
 // published, and nothing else.
 func TestWebdisConfiguration(t *testing.T) {
-	folder, err := filepath.Abs(webdisFolder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(folder)
+	t.Chdir("../..")
+	file := filepath.Join(webdisFolder, "config.yaml")
 	var stdout, stderr bytes.Buffer
-	if status := run(t.Context(), []string{"config", "check", "config.yaml"}, &stdout, &stderr); status != statusOK {
+	if status := run(t.Context(), []string{"config", "check", file}, &stdout, &stderr); status != statusOK {
 		t.Fatalf("config check: %d %s", status, &stderr)
 	}
-	if want := "docker.io/nicolas/webdis: 12 tags with digests pinned in digests.yaml\n"; !strings.HasPrefix(stdout.String(), want) {
+	if want := "docker.io/nicolas/webdis: 12 tags with digests pinned in deploy/webdis/digests.yaml\n"; !strings.HasPrefix(stdout.String(), want) {
 		t.Errorf("config check says %s", &stdout)
 	}
-	c, err := readConfig("config.yaml")
+	c, err := readConfig(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,11 +101,11 @@ func webdisConfig(t *testing.T, hub, ecr string) string {
 	t.Helper()
 	folder := t.TempDir()
 	for _, name := range []string{"config.yaml", "digests.yaml"} {
-		raw, err := os.ReadFile(filepath.Join(webdisFolder, name))
+		raw, err := os.ReadFile(filepath.Join("../..", webdisFolder, name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := strings.NewReplacer(`":5000"`, `"127.0.0.1:0"`, "127.0.0.1:5001", "127.0.0.1:0",
+		text := strings.NewReplacer(webdisFolder+"/digests.yaml", filepath.Join(folder, "digests.yaml"), `":5000"`, `"127.0.0.1:0"`, "127.0.0.1:5001", "127.0.0.1:0",
 			"\nimages:", "\nupstreams:\n  docker.io: {url: \""+hub+"\"}\n  public.ecr.aws: {url: \""+ecr+"\"}\nimages:").Replace(string(raw))
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
