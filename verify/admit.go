@@ -168,9 +168,12 @@ func (g *Gate) markBroken(ctx context.Context, ref Ref, layer storage.Admission)
 	if err != nil {
 		return storageError(err)
 	}
-	var broken []storage.Admission
+	var marks []storage.Admission
 	for _, m := range manifest {
-		broken = append(broken, m)
+		if m.Proof == storage.ProofBroken { // its parent is a layer
+			continue
+		}
+		marks = append(marks, m)
 		if m.Parent == "" {
 			continue
 		}
@@ -178,12 +181,12 @@ func (g *Gate) markBroken(ctx context.Context, ref Ref, layer storage.Admission)
 		if err != nil {
 			return storageError(err)
 		}
-		broken = append(broken, index...)
+		marks = append(marks, index...)
 	}
-	for i := range broken {
-		broken[i].Parent, broken[i].Proof, broken[i].At = layer.Digest, storage.ProofBroken, g.now()
+	for i := range marks {
+		marks[i].Parent, marks[i].Proof, marks[i].At = layer.Digest, storage.ProofBroken, g.now()
 	}
-	return g.write(ctx, broken, nil)
+	return g.write(ctx, marks, nil)
 }
 
 // record writes what was found out: first what is expected, then what is

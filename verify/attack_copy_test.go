@@ -207,6 +207,19 @@ func TestAttack16_StoredUnderOtherDescriptors(t *testing.T) {
 	}
 }
 
+// TestAttack18_ServedAlready names a layer that is served already by another type.
+func TestAttack18_ServedAlready(t *testing.T) {
+	w := newWorld(t)
+	release := verifytest.NewRelease("0.1.19", amd64)
+	w.publish("0.1.19", release, verifytest.Format{OCI: true})
+	w.mustPull(ecrName + ":0.1.19")
+	lie := change(amd64, func(doc map[string]any) {
+		layers(doc)[1].(map[string]any)["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd"
+	})
+	lie.Level = 1
+	w.refused(ecrName+"@"+release.Push(w.ecr, ecrRepo, lie).Root.String(), verify.LayerMismatch)
+}
+
 // TestCopyOfOneManifest pushes one platform of a signed index, or an index around
 // a signed manifest (C1, C2).
 func TestCopyOfOneManifest(t *testing.T) {

@@ -2,7 +2,6 @@ package verify_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/trustmirror/trustmirror/storage"
 	"github.com/trustmirror/trustmirror/verify"
 	"github.com/trustmirror/trustmirror/verify/verifytest"
 )
@@ -280,138 +278,6 @@ func TestCopyTagAppears(t *testing.T) {
 	}
 }
 
-// TestAttack29_Askers has 1,000 ask for one cold blob, half of whom leave before
-// it arrives: one request, and everybody who stays gets it (S4).
-func TestAttack29_Askers(t *testing.T) {
-	w := newWorld(t)
-	hub, _ := w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
-	arrived, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	layer := ref(t, hubName).WithDigest(hub.Layers[amd64][1])
-	w.hook(&hooked{blob: func(ctx context.Context, asked verify.Ref) error {
-		if asked.Digest != layer.Digest {
-			return nil
-		}
-		once.Do(func() { close(arrived) })
-		select {
-		case <-release:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}})
-	for _, name := range []string{":0.1.19", "@" + hub.Manifests[amd64].String()} {
-		if _, _, err := w.read(ref(t, hubName+name), true); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.hub.Requests()
-	ctx, leave := context.WithCancel(t.Context())
-	var stay, left sync.WaitGroup
-	left.Go(func() { // the first asker leaves as well
-		if _, _, err := w.gate.Blob(ctx, layer); !errors.Is(err, context.Canceled) {
-			t.Errorf("an asker who left: %v", err)
-		}
-	})
-	<-arrived
-	for i := range 999 {
-		if i%2 == 0 {
-			left.Go(func() {
-				if _, _, err := w.gate.Blob(ctx, layer); !errors.Is(err, context.Canceled) {
-					t.Errorf("an asker who left: %v", err)
-				}
-			})
-			continue
-		}
-		stay.Go(func() {
-			content, _, err := w.gate.Blob(t.Context(), layer)
-			if err != nil {
-				t.Errorf("an asker who stayed: %v", err)
-				return
-			}
-			content.Close()
-		})
-	}
-	leave()
-	left.Wait()
-	close(release)
-	stay.Wait()
-	if asked := w.hub.Counts(); len(asked) != 1 || asked["GET "+hubRepo+"/blobs/"+layer.Digest.String()] != 1 {
-		t.Errorf("asked %v", asked)
-	}
-}
-
-// TestAttack29_Closed ends a gate while somebody waits.
-func TestAttack29_Closed(t *testing.T) {
-	w := newWorld(t)
-	w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
-	arrived := make(chan struct{})
-	w.hook(&hooked{manifest: func(ctx context.Context, _ verify.Ref) error {
-		close(arrived)
-		<-ctx.Done()
-		return ctx.Err()
-	}})
-	var waiting sync.WaitGroup
-	waiting.Go(func() {
-		var refusal *verify.Refusal
-		if _, _, err := w.gate.Manifest(t.Context(), ref(t, hubName+":0.1.19")); err == nil || errors.As(err, &refusal) {
-			t.Errorf("an asker at the end: %v", err)
-		}
-	})
-	<-arrived
-	w.gate.Close()
-	waiting.Wait()
-	if _, _, err := w.gate.Manifest(t.Context(), ref(t, hubName+":0.1.19")); verify.ReasonOf(err) != verify.UpstreamUnavailable {
-		t.Errorf("an asker after the end: %v", err)
-	}
-}
-
-// TestAttack20_SignedAnew signs another digest while the first is fetched: who asks
-// afterwards isn't told what held before (S2).
-func TestAttack20_SignedAnew(t *testing.T) {
-	w := newWorld(t)
-	hub, _ := w.publish("latest", verifytest.NewRelease("0.1.18", amd64), verifytest.Format{})
-	arrived, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	w.hook(&hooked{manifest: func(context.Context, verify.Ref) error {
-		once.Do(func() { close(arrived) })
-		<-release
-		return nil
-	}})
-	var first sync.WaitGroup
-	first.Go(func() {
-		if _, _, err := w.read(ref(t, hubName+":latest"), true); err != nil {
-			t.Error(err)
-		}
-	})
-	<-arrived
-	w.publish("latest", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
-	w.advance(2 * time.Hour)
-	var second sync.WaitGroup
-	second.Go(func() {
-		if _, _, err := w.read(ref(t, hubName+"@"+hub.Root.String()), true); !refusedFor(err, verify.NotAdmitted, verify.Superseded) {
-			t.Errorf("a digest that ceased to be signed two hours ago: %v", err)
-		}
-	})
-	second.Go(func() {
-		if _, a, err := w.read(ref(t, hubName+":latest"), true); err != nil || a.Digest == hub.Root {
-			t.Errorf("the tag leads to %s: %v", a.Digest, err)
-		}
-	})
-	close(release)
-	second.Wait()
-	first.Wait()
-}
-
-func refusedFor(err error, reasons ...verify.Reason) bool {
-	for _, r := range reasons {
-		if verify.ReasonOf(err) == r {
-			return true
-		}
-	}
-	return false
-}
-
 // TestAttack31_RuleOfItsOwn has two rules meet at one signed repository: only the
 // one that is about just that repository vouches for it, whoever is asked first.
 func TestAttack31_RuleOfItsOwn(t *testing.T) {
@@ -437,26 +303,6 @@ func TestAttack31_RuleOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestAttack35_Clock jumps back an hour and forward a year.
-func TestAttack35_Clock(t *testing.T) {
-	w := newWorld(t)
-	evil := verifytest.NewRelease("evil", amd64).Push(w.hub, hubRepo, verifytest.Format{})
-	hub, ecr := w.publish("latest", verifytest.NewRelease("0.1.18", amd64), verifytest.Format{})
-	w.mustPull(hubName + ":latest")
-	w.mustPull(ecrName + ":latest")
-	w.refused(hubName+"@"+evil.Root.String(), verify.NotAdmitted)
-	w.publish("latest", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
-	w.advance(-time.Hour)
-	w.source.Sign("evil", evil.Root, evil.Size, w.clock())
-	w.mustPull(hubName + ":evil") // the refusal isn't remembered for an hour
-	w.mustPull(hubName + ":latest")
-	w.mustPull(ecrName + ":latest")
-	w.advance(365 * 24 * time.Hour)
-	w.mustPull(hubName + ":latest")
-	w.refused(hubName+"@"+hub.Root.String(), verify.Superseded)
-	w.refused(ecrName+"@"+ecr.Root.String(), verify.Superseded)
-}
-
 // TestAttack24_Tags asks for tags that nobody signed; no registry is asked.
 func TestAttack24_Tags(t *testing.T) {
 	w := newWorld(t)
@@ -469,33 +315,5 @@ func TestAttack24_Tags(t *testing.T) {
 	}
 	if asked := append(w.hub.Requests(), w.ecr.Requests()...); len(asked) > 0 {
 		t.Errorf("asked %q", asked)
-	}
-}
-
-// TestAttack34_Replicas has two gates pull one copy into one storage at once, and
-// reads what the other one wrote.
-func TestAttack34_Replicas(t *testing.T) {
-	one := newWorld(t)
-	_, ecr := one.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64, arm64), verifytest.Format{})
-	two := newWorld(t)
-	two.hub, two.ecr, two.source, two.store = one.hub, one.ecr, one.source, storage.New(one.driver)
-	two.start()
-	var pulls sync.WaitGroup
-	for _, w := range []*world{one, two} {
-		for _, name := range []string{hubName, ecrName} {
-			pulls.Go(func() {
-				if _, err := w.pull(name + ":0.1.19"); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-	}
-	pulls.Wait()
-	one.hub.SetDown(true)
-	one.ecr.SetDown(true)
-	for _, w := range []*world{one, two} {
-		if got := w.mustPull(ecrName + ":0.1.19"); got[ecr.Root] == nil {
-			t.Error("another index")
-		}
 	}
 }

@@ -71,15 +71,17 @@ func TestAttack33_DamagedLayer(t *testing.T) {
 	layer := ecr.Layers[amd64][1]
 	whole := w.mustPull(ecrName + ":0.1.19")[layer]
 
-	damaged := newWorld(t) // has the layer, but nobody admitted it yet
-	damaged.hub, damaged.ecr, damaged.source = w.hub, w.ecr, w.source
-	damaged.start()
-	raw := append([]byte{}, whole...)
-	raw[len(raw)/2] ^= 1
-	if err := damaged.driver.PutContent(t.Context(), storedAt(layer), raw); err != nil {
-		t.Fatal(err)
+	flipped := bytes.Clone(whole)
+	flipped[len(flipped)/2] ^= 1
+	for _, raw := range [][]byte{flipped, whole[:len(whole)-1], append(bytes.Clone(whole), 0)} {
+		damaged := newWorld(t) // has the layer, but nobody admitted it yet
+		damaged.hub, damaged.ecr, damaged.source = w.hub, w.ecr, w.source
+		damaged.start()
+		if err := damaged.driver.PutContent(t.Context(), storedAt(layer), raw); err != nil {
+			t.Fatal(err)
+		}
+		damaged.mustPull(ecrName + ":0.1.19")
 	}
-	damaged.mustPull(ecrName + ":0.1.19")
 }
 
 // TestAttack32_33_Faults pulls a copy while each operation of storage fails in

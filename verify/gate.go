@@ -218,20 +218,31 @@ func (g *Gate) tagged(ctx context.Context, image *Image, ref Ref, target Target)
 	if ref.Name() == image.Signed.Name() {
 		return target.Digest, nil
 	}
-	bound, err := g.store.BoundTag(ctx, ref.Name(), ref.Tag, target.Digest)
-	if err == nil {
-		return bound, nil
-	}
-	if !errors.Is(err, storage.ErrNotFound) {
-		return "", storageError(err)
+	bound, err := g.bound(ctx, ref, target)
+	if bound != "" || err != nil {
+		return bound, err
 	}
 	set, err := image.Source.Targets(ctx)
 	if err != nil {
 		return "", err
 	}
 	return share(ctx, g, "resolve "+ref.String(), set, func(ctx context.Context) (digest.Digest, error) {
+		bound, err := g.bound(ctx, ref, target) // meanwhile
+		if bound != "" || err != nil {
+			return bound, err
+		}
 		return g.admitCopyTag(ctx, image, set, ref)
 	})
+}
+
+// bound returns which document a copy's tag was found to be while target was
+// signed for it; "" if it wasn't asked for.
+func (g *Gate) bound(ctx context.Context, ref Ref, target Target) (digest.Digest, error) {
+	d, err := g.store.BoundTag(ctx, ref.Name(), ref.Tag, target.Digest)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return "", storageError(err)
+	}
+	return d, nil
 }
 
 // admission returns why an object may be served, admitting it first if that is
@@ -249,8 +260,11 @@ func (g *Gate) admission(ctx context.Context, image *Image, ref Ref, document bo
 	if document {
 		key = "admit manifest "
 	}
-	before := err
 	return share(ctx, g, key+ref.String(), set, func(ctx context.Context) (storage.Admission, error) {
+		admission, before := g.admitted(ctx, image, set, ref, document) // meanwhile
+		if before == nil || !undecided(before) {
+			return admission, before
+		}
 		err := g.admit(ctx, image, set, ref, document)
 		if ReasonOf(err) == NotAdmitted && ReasonOf(before) == Superseded {
 			err = before // says more
