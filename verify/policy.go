@@ -14,6 +14,10 @@ import (
 // pull under way can finish.
 const DefaultGrace = time.Hour
 
+// MaxGrace is the longest that it can be: trust sources remember no longer what
+// ceased to be signed.
+const MaxGrace = 24 * time.Hour
+
 // maxImages bounds how many repositories that patterns cover are kept in memory.
 const maxImages = 4096
 
@@ -82,8 +86,8 @@ func NewPolicy(rules []ImageRule) (*Policy, error) {
 		if rule.Source == nil {
 			return nil, fmt.Errorf("%s: no trust source", rule.Signed)
 		}
-		if rule.Grace < 0 {
-			return nil, fmt.Errorf("%s: grace is negative", rule.Signed)
+		if rule.Grace < 0 || rule.Grace > MaxGrace {
+			return nil, fmt.Errorf("%s: a grace of %v is not between 0 and %v", rule.Signed, rule.Grace, MaxGrace)
 		}
 		rule.Copies = slices.Clone(rule.Copies)
 		for i, name := range append([]string{rule.Signed}, rule.Copies...) {

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/trustmirror/trustmirror/verify"
 	"github.com/trustmirror/trustmirror/verify/verifytest"
@@ -70,7 +71,8 @@ func TestPolicyRefuses(t *testing.T) {
 		"a tie":               {[]verify.ImageRule{{Signed: "docker.io/a/*", Source: source}, {Signed: "docker.io/*/b", Source: source}}, "one rule"},
 		"its own copy":        {[]verify.ImageRule{{Signed: "docker.io/a/b", Copies: []string{"docker.io/a/b"}, Source: source}}, "one rule"},
 		"a star in one only":  {[]verify.ImageRule{{Signed: "docker.io/a/*", Copies: []string{"x.example/c"}, Source: source}}, "exactly where"},
-		"negative grace":      {[]verify.ImageRule{{Signed: "docker.io/a/b", Grace: -1, Source: source}}, "negative"},
+		"negative grace":      {[]verify.ImageRule{{Signed: "docker.io/a/b", Grace: -1, Source: source}}, "not between"},
+		"endless grace":       {[]verify.ImageRule{{Signed: "docker.io/a/b", Source: source, Grace: 25 * time.Hour}}, "not between"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -116,7 +116,7 @@ type Image struct {
 	// wins. Default: none, such a tag is refused.
 	RoleOrder []string
 	// Grace is how long what ceased to be signed is still served, so that pulls
-	// under way can finish. Default: 1h.
+	// under way can finish, at most 24h. Default: 1h.
 	Grace time.Duration
 }
 

@@ -13,7 +13,7 @@ func (d *decoder) image(path string, n *yaml.Node) Image {
 		"copies":     list(d, &image.Copies, parseName),
 		"trust":      func(path string, n *yaml.Node) { d.trust(path, n, &image) },
 		"role_order": list(d, &image.RoleOrder, parseRole),
-		"grace":      scalar(d, &image.Grace, parseDuration),
+		"grace":      scalar(d, &image.Grace, parseGrace),
 		"release":    scalar(d, new(string), parseRelease),
 	})
 	d.require(path, seen, "signed", "signed: REGISTRY/REPOSITORY, where the publisher signs")

@@ -57,6 +57,15 @@ func parseDuration(s string) (time.Duration, error) {
 	return t, nil
 }
 
+// parseGrace reads how long what ceased to be signed is served.
+func parseGrace(s string) (time.Duration, error) {
+	t, err := parseDuration(s)
+	if err == nil && t > verify.MaxGrace {
+		return 0, fmt.Errorf("%s is longer than what ceased to be signed is remembered; write at most 24h", s)
+	}
+	return t, err
+}
+
 // parseInterval reads how often something is done.
 func parseInterval(s string) (time.Duration, error) {
 	t, err := parseDuration(s)
