@@ -208,7 +208,7 @@ func (g *Gate) storedBlob(ctx context.Context, ref Ref, size int64, layer *stora
 	_, err = io.Copy(io.Discard, checked)
 	err = errors.Join(err, checked.Close())
 	if ReasonOf(err) == LayerMismatch { // a fact about the layer only if storage is sound
-		err = cmp.Or(stored.is(ref), err)
+		err = cmp.Or(stored.is(ref, size), err)
 	}
 	switch {
 	case ReasonOf(err) == DigestMismatch:
@@ -232,7 +232,7 @@ func (g *Gate) fetchBlob(ctx context.Context, ref Ref, size int64, layer *storag
 	var mismatch *storage.MismatchError
 	switch {
 	case ReasonOf(err) == LayerMismatch: // a fact about the layer only if that is what arrived
-		return cmp.Or(arrived.is(ref), err)
+		return cmp.Or(arrived.is(ref, maxProof), err)
 	case err == nil || ReasonOf(err) != "":
 		return err
 	case errors.As(err, &mismatch) && mismatch.GotSize != mismatch.WantSize:
@@ -264,14 +264,20 @@ func (h *hashedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// is reads the rest and tells whether all of it is the blob that ref names: a
-// *Refusal with DigestMismatch if not, or the reader's error.
-func (h *hashedReader) is(ref Ref) error {
-	if _, err := io.Copy(io.Discard, h); err != nil {
+// maxProof bounds how much more is read of a layer that is wrong already, only to
+// know whether that is the layer's fault or the way's.
+const maxProof = 256 << 20
+
+// is reads the rest, at most limit bytes, and tells whether all of it is the blob
+// that ref names: a *Refusal with DigestMismatch if not, or if there is more, or
+// the reader's error.
+func (h *hashedReader) is(ref Ref, limit int64) error {
+	n, err := io.Copy(io.Discard, io.LimitReader(h, limit+1))
+	if err != nil {
 		return err
 	}
-	if got := digest.NewDigest(ref.Digest.Algorithm(), h.hash); got != ref.Digest {
-		return Refuse(DigestMismatch, "%s delivered other bytes for %s: they hash to %s", ref.Name(), ref.Digest, got)
+	if got := digest.NewDigest(ref.Digest.Algorithm(), h.hash); got != ref.Digest || n > limit {
+		return Refuse(DigestMismatch, "%s delivered bytes for %s that are not a layer, and don't hash to it as far as they were read", ref.Name(), ref.Digest)
 	}
 	return nil
 }
