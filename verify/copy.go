@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -161,7 +162,7 @@ func (m *matcher) manifest(ctx context.Context, doc *document, candidates []int,
 // sameConfig finds the signed manifest whose config a copy's manifest has, among
 // the candidates.
 func (m *matcher) sameConfig(ctx context.Context, doc *document, candidates []int) (int, *document, error) {
-	var seen []digest.Digest
+	var seen []string
 	for _, i := range candidates {
 		signed, err := m.signedManifest(ctx, i)
 		if err != nil {
@@ -170,14 +171,14 @@ func (m *matcher) sameConfig(ctx context.Context, doc *document, candidates []in
 		if signed.config.digest == doc.config.digest && signed.config.size == doc.config.size {
 			return i, signed, nil
 		}
-		seen = append(seen, signed.config.digest)
+		seen = append(seen, signed.config.digest.String())
 	}
 	for _, i := range all(m.manifests) { // to say more
 		if signed, err := m.signedManifest(ctx, i); err == nil && signed.config.digest == doc.config.digest && !slices.Contains(candidates, i) {
 			return 0, nil, Refuse(PlatformMismatch, "%s has the config %s, which is signed for %s", doc.digest, doc.config.digest, m.manifests[i].platform)
 		}
 	}
-	return 0, nil, Refuse(ConfigMismatch, "%s has config %s, but signed for tag %s is %v: it is another image than the publisher signed", doc.digest, doc.config.digest, m.target.Tag, seen)
+	return 0, nil, Refuse(ConfigMismatch, "%s has config %s, but signed for tag %s is %s: it is another image than the publisher signed", doc.digest, doc.config.digest, m.target.Tag, strings.Join(seen, " or "))
 }
 
 func (m *matcher) signedManifest(ctx context.Context, i int) (*document, error) {
