@@ -24,6 +24,7 @@ demo: ## see it work, without root and without a network; KEEP=1 leaves it runni
 
 .PHONY: test
 test: ## unit and integration tests, with the race detector
+	@[ -d ../shared/vectors ] || echo "SKIPPED: the tests against real metadata, since ../shared/vectors isn't there"
 	go test -race ./...
 
 .PHONY: e2e
