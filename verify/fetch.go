@@ -129,7 +129,7 @@ func (g *Gate) fetchDocument(ctx context.Context, ref Ref, size int64) (*documen
 }
 
 func (g *Gate) commit(ctx context.Context, doc *document) error {
-	return storageErrorOf(g.store.Put(ctx, doc.digest, int64(len(doc.raw)), bytes.NewReader(doc.raw)))
+	return storageError(g.store.Put(ctx, doc.digest, int64(len(doc.raw)), bytes.NewReader(doc.raw)))
 }
 
 // config returns an image's config, parsed.
@@ -212,7 +212,7 @@ func (g *Gate) storedBlob(ctx context.Context, ref Ref, size int64, layer *stora
 	}
 	switch {
 	case ReasonOf(err) == DigestMismatch:
-		return false, storageErrorOf(g.store.Quarantine(ctx, ref.Digest))
+		return false, storageError(g.store.Quarantine(ctx, ref.Digest))
 	case err != nil && ReasonOf(err) == "":
 		return false, storageError(err)
 	}
@@ -225,14 +225,19 @@ func (g *Gate) fetchBlob(ctx context.Context, ref Ref, size int64, layer *storag
 		return err
 	}
 	defer body.Close()
-	arrived := &hashedReader{r: io.LimitReader(upstreamReader{body}, size+1), hash: ref.Digest.Algorithm().Hash()}
+	var arrived io.Reader = upstreamReader{body}
+	var hashed *hashedReader // of a layer that may turn out wrong before Put has hashed it
+	if layer != nil {
+		hashed = &hashedReader{r: io.LimitReader(arrived, size+1), hash: ref.Digest.Algorithm().Hash()}
+		arrived = hashed
+	}
 	checked := g.check(arrived, size, layer)
 	defer checked.Close()
 	err = g.store.Put(ctx, ref.Digest, size, checked)
 	var mismatch *storage.MismatchError
 	switch {
-	case ReasonOf(err) == LayerMismatch: // a fact about the layer only if that is what arrived
-		return cmp.Or(arrived.is(ref, maxProof), err)
+	case hashed != nil && ReasonOf(err) == LayerMismatch: // a fact about the layer only if that is what arrived
+		return cmp.Or(hashed.is(ref, maxProof), err)
 	case err == nil || ReasonOf(err) != "":
 		return err
 	case errors.As(err, &mismatch) && mismatch.GotSize != mismatch.WantSize:

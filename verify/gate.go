@@ -399,17 +399,12 @@ func (g *Gate) conclude(ctx context.Context, ref Ref, err error) error {
 
 func isDocument(k storage.Kind) bool { return k == storage.KindIndex || k == storage.KindManifest }
 
-// storageError says that storage failed, in words.
+// storageError says that storage failed, in words; nil if it didn't.
 func storageError(err error) error {
-	return Unavailable(StorageUnavailable, "storage fails: %w", err)
-}
-
-// storageErrorOf is storageError for what may be nil.
-func storageErrorOf(err error) error {
 	if err == nil {
 		return nil
 	}
-	return storageError(err)
+	return Unavailable(StorageUnavailable, "storage fails: %w", err)
 }
 
 // share runs work once for all who ask for the same key at the same time, on a
