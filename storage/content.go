@@ -168,7 +168,7 @@ func (r *lazyReader) Read(p []byte) (int, error) {
 	if err == io.EOF && r.offset < r.size {
 		err = io.ErrUnexpectedEOF
 	}
-	return n, err
+	return n, driverError(err)
 }
 
 func (r *lazyReader) Seek(offset int64, whence int) (int64, error) {

@@ -12,6 +12,7 @@
 //	trust/<gun>/<name>                                     state of a trust source
 //	staging/<random>                                       writes under way
 //	quarantine/<time>-<digest>                             the latest corrupt objects, for inspection
+//	scrub/place                                            which part of content was scrubbed last
 //
 // Names of others' choosing (repositories, tags, GUNs) are encoded by one
 // injective function, so that none can leave its folder or meet another's.
@@ -26,6 +27,12 @@
 // folder made for it. A write that finds its content already there returns nil
 // on the word of the write that put it there. The order of writes is the
 // caller's: content first, then the admission that leads to it.
+//
+// In a bucket the same holds as far as the service keeps what it has answered for:
+// an object is there whole once its upload is completed, and moving it into place is
+// a copy and a removal. A process that dies leaves an object in staging at worst,
+// and an upload that was begun, which is invisible and which only a lifecycle rule
+// of the bucket removes. No operation waits for a bucket for minutes.
 //
 // A process that dies leaves files in staging. They are never read, and Sweep
 // removes those that nobody has written to for an hour; several processes may

@@ -50,6 +50,9 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 // through: an absent path is ErrNotFound, and the wrappers in which drivers
 // hide system errors (ENOSPC, EROFS, …) are opened.
 func driverError(err error) error {
+	if err == nil { // most often, and what follows allocates
+		return nil
+	}
 	var (
 		absent  storagedriver.PathNotFoundError
 		wrapped storagedriver.Error

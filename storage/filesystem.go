@@ -155,6 +155,9 @@ func (d *filesystem) Stat(_ context.Context, p string) (storagedriver.FileInfo, 
 }
 
 func (d *filesystem) List(_ context.Context, p string) ([]string, error) {
+	if _, err := d.lstat(p); err != nil { // a pipe would block
+		return nil, err
+	}
 	f, err := d.root.Open(local(p))
 	if err != nil {
 		return nil, notFound(p, err)

@@ -20,6 +20,7 @@ const (
 	trustFolder       = "/trust"
 	stagingFolder     = "/staging"
 	quarantineFolder  = "/quarantine"
+	scrubFolder       = "/scrub"
 )
 
 // maxComponent is how long a path component that encodeName makes can be. File

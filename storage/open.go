@@ -20,8 +20,8 @@ const (
 	threadsParameter = "maxthreads"    // concurrent operations, default 100, at least 25
 )
 
-// Open builds a store on a driver, "filesystem", "inmemory" or any other that is
-// registered with distribution's factory, checks that it can be written, and
+// Open builds a store on a driver, "filesystem", "s3", "inmemory" or any other that
+// is registered with distribution's factory, checks that it can be written, and
 // sweeps it. Its errors name the folder or driver and say what to do.
 func Open(ctx context.Context, driver string, params map[string]any) (*Store, error) {
 	d, err := NewDriver(ctx, driver, params)
@@ -40,16 +40,19 @@ func Open(ctx context.Context, driver string, params map[string]any) (*Store, er
 
 // NewDriver makes the driver that Open builds a store on. "filesystem" is this
 // package's own, which keeps the durability promise; it takes "rootdirectory"
-// (required) and "maxthreads".
+// (required) and "maxthreads". "s3" is distribution's, with bounds; see s3Parameters.
 func NewDriver(ctx context.Context, driver string, params map[string]any) (storagedriver.StorageDriver, error) {
 	if driver == filesystemDriver {
 		return filesystemFromParameters(params)
+	}
+	if driver == s3Driver {
+		return s3FromParameters(ctx, params)
 	}
 	d, err := factory.Create(ctx, driver, params)
 	var unknown factory.InvalidStorageDriverError
 	switch {
 	case errors.As(err, &unknown):
-		return nil, fmt.Errorf("storage driver %q is unknown; use filesystem or inmemory", driver)
+		return nil, fmt.Errorf("storage driver %q is unknown; use filesystem, s3 or inmemory", driver)
 	case err != nil:
 		return nil, fmt.Errorf("storage driver %q can't be set up, check its parameters: %w", driver, driverError(err))
 	}
@@ -88,6 +91,10 @@ func notWritable(driver string, params map[string]any, err error) error {
 	if driver == filesystemDriver {
 		return fmt.Errorf("storage folder %v can't be used: %w; make it a folder that user ID %d can write, or set another %s",
 			params[rootParameter], err, os.Geteuid(), rootParameter)
+	}
+	if driver == s3Driver {
+		return fmt.Errorf("bucket %v can't be used: %w; check that it is there and can be reached, its region and the credentials, "+
+			"and that they may list it, and read, write and delete objects", params["bucket"], err)
 	}
 	return fmt.Errorf("storage driver %q can't be written, check its parameters and permissions: %w", driver, err)
 }

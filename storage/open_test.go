@@ -43,7 +43,7 @@ func TestOpenMistakes(t *testing.T) {
 		want   []string // parts of the message
 		is     error
 	}{
-		{"filesytem", nil, []string{`"filesytem" is unknown`, "use filesystem or inmemory"}, nil},
+		{"filesytem", nil, []string{`"filesytem" is unknown`, "use filesystem, s3 or inmemory"}, nil},
 		{"", nil, []string{`"" is unknown`}, nil},
 		{"filesystem", nil, []string{"needs rootdirectory"}, nil},
 		{"filesystem", map[string]any{"rootdirectory": ""}, []string{"needs rootdirectory"}, nil},

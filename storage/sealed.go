@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -34,6 +35,6 @@ func (s *Store) getRecord(ctx context.Context, path string) ([]byte, error) {
 // seal is body, which holds no line break, and below it the digest of path and
 // body. It detects accidents: who can write to the store can seal, too.
 func seal(path string, body []byte) []byte {
-	sum := digest.FromString(path + "\n" + string(body))
+	sum := digest.FromBytes(slices.Concat([]byte(path), []byte{'\n'}, body))
 	return fmt.Appendf(nil, "%s\n%s\n", body, sum)
 }

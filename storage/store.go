@@ -12,9 +12,13 @@ import (
 )
 
 // Store keeps content, admissions and trust state on a storage driver. It holds
-// no state of its own and is safe for concurrent use, by several processes too.
+// nothing of them itself and is safe for concurrent use, by several processes too.
 type Store struct {
 	driver storagedriver.StorageDriver
+
+	usage    memo[Usage]
+	contents memo[Contents]
+	writable memo[struct{}]
 }
 
 // New makes a store on a driver. The package comment's promise about power loss

@@ -23,7 +23,7 @@ type Fault struct {
 
 // Faulty is a storage driver that passes everything on to another one, except
 // where a Fault says to fail. Operations are the driver's methods and those of
-// its writers, reads too. It is safe for concurrent use.
+// its writers and readers. It is safe for concurrent use.
 type Faulty struct {
 	storagedriver.StorageDriver
 
@@ -85,17 +85,20 @@ func (f *Faulty) PutContent(ctx context.Context, path string, content []byte) er
 	return f.do(func() error { return f.StorageDriver.PutContent(ctx, path, content) })
 }
 
-// Reader is an operation; reading from what it returns is none.
-func (f *Faulty) Reader(ctx context.Context, path string, offset int64) (r io.ReadCloser, err error) {
-	err = f.do(func() error {
+// Reader is an operation, and so is each Read of what it returns.
+func (f *Faulty) Reader(ctx context.Context, path string, offset int64) (io.ReadCloser, error) {
+	var r io.ReadCloser
+	err := f.do(func() (err error) {
 		r, err = f.StorageDriver.Reader(ctx, path, offset)
 		return err
 	})
-	if err != nil && r != nil {
-		r.Close()
-		r = nil
+	if err != nil {
+		if r != nil {
+			_ = r.Close()
+		}
+		return nil, err
 	}
-	return r, err
+	return &faultyReader{ReadCloser: r, driver: f}, nil
 }
 
 // Writer is an operation, and so is each Write, Commit, Cancel and Close of what
@@ -146,6 +149,23 @@ func (f *Faulty) Delete(ctx context.Context, path string) error {
 // Walk is an operation.
 func (f *Faulty) Walk(ctx context.Context, path string, fn storagedriver.WalkFn, options ...func(*storagedriver.WalkOptions)) error {
 	return f.do(func() error { return f.StorageDriver.Walk(ctx, path, fn, options...) })
+}
+
+type faultyReader struct {
+	io.ReadCloser
+	driver *Faulty
+}
+
+// Read returns nothing of what it took when it fails.
+func (r *faultyReader) Read(p []byte) (n int, err error) {
+	err = r.driver.do(func() error {
+		n, err = r.ReadCloser.Read(p)
+		return err
+	})
+	if err != nil && !errors.Is(err, io.EOF) {
+		n = 0
+	}
+	return n, err
 }
 
 type faultyWriter struct {
