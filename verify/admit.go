@@ -249,11 +249,12 @@ func (g *Gate) write(ctx context.Context, admissions, expectations []storage.Adm
 		if a.Proof == storage.ProofBroken {
 			continue
 		}
+		g.noteAdmission(ctx, a)
 		repo, err := ParseRef(a.Repository)
 		if err != nil {
 			return err
 		}
-		g.decided(ctx, Decision{At: a.At, Ref: repo.WithDigest(a.Digest), Admission: &a})
+		g.decided(ctx, g.decision(Decision{At: a.At, Ref: repo.WithDigest(a.Digest), Admission: &a}))
 	}
 	return nil
 }

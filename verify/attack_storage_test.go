@@ -3,6 +3,7 @@ package verify_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"syscall"
@@ -111,7 +112,8 @@ func TestAttack32_33_Faults(t *testing.T) {
 		w, ecr, faulty := prepare(t)
 		faulty.Set(fault)
 		_, err := w.pull(ecrName + ":0.1.19")
-		if reason := verify.ReasonOf(err); err != nil && reason != verify.StorageUnavailable {
+		cut := errors.Is(err, storagetest.ErrInjected) || errors.Is(err, syscall.ENOSPC)
+		if reason := verify.ReasonOf(err); err != nil && reason != verify.StorageUnavailable && !(reason == "" && cut) {
 			t.Errorf("fault at %d: %v", at, err)
 		}
 		evil := w.ecr.Document(ecrRepo, "evil")

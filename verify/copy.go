@@ -208,8 +208,8 @@ func (m *matcher) layers(doc, match *document, config *imageConfig) error {
 		if err := m.descriptorSaysNoMore(doc, layer, at); err != nil {
 			return err
 		}
-		if edge.Proof == storage.ProofDiffID && layer.size > maxLayerOutput {
-			return Refuse(BadDescriptor, "%s gives layer %s %d bytes; at most %d are accepted", doc.digest, layer.digest, layer.size, int64(maxLayerOutput))
+		if most := mostLayerBytes(match); edge.Proof == storage.ProofDiffID && layer.size > most {
+			return Refuse(BadDescriptor, "%s gives layer %s %d bytes; going by the signed %s, at most %d are accepted", doc.digest, layer.digest, layer.size, match.digest, most)
 		}
 		if edge.Proof == storage.ProofDiffID && !canDecompress(layer.mediaType) {
 			return Refuse(MediaType, "layer %s of %s has type %q, which can't be held against its diff ID", layer.digest, doc.digest, layer.mediaType)
@@ -220,6 +220,17 @@ func (m *matcher) layers(doc, match *document, config *imageConfig) error {
 		m.expectations = append(m.expectations, edge)
 	}
 	return nil
+}
+
+// mostLayerBytes is how many bytes a copy's layer may be said to have that isn't the
+// signed one: what all signed layers together may decompress to. So what is
+// downloaded before it turns out to be wrong isn't the copy's to choose.
+func mostLayerBytes(signed *document) int64 {
+	var total int64
+	for _, l := range signed.layers {
+		total += min(l.size, maxLayerOutput)
+	}
+	return min(maxLayerOutput, max(freeLayerOutput, maxLayerRatio*min(total, maxLayerOutput)))
 }
 
 // contradict tells whether two edges say different things of one layer of one

@@ -50,7 +50,8 @@ func NewDigestSource(repository string, digests map[string]digest.Digest) (*Dige
 
 // Target returns the digest that is pinned for a tag. Its size isn't known. The
 // error is a *Refusal with UnsignedTag.
-func (s *DigestSource) Target(_ context.Context, tag string) (Target, error) {
+func (s *DigestSource) Target(ctx context.Context, tag string) (Target, error) {
+	NoteSource(ctx, sourceDigests)
 	if found := s.set.ByTag(tag); len(found) == 1 {
 		return found[0], nil
 	}
@@ -58,4 +59,10 @@ func (s *DigestSource) Target(_ context.Context, tag string) (Target, error) {
 }
 
 // Targets returns all that is pinned. There are no errors.
-func (s *DigestSource) Targets(context.Context) (*TargetSet, error) { return s.set, nil }
+func (s *DigestSource) Targets(ctx context.Context) (*TargetSet, error) {
+	NoteSource(ctx, sourceDigests)
+	return s.set, nil
+}
+
+// sourceDigests is the kind of source, as spans name it.
+const sourceDigests = "digests"

@@ -177,6 +177,11 @@ func leadsNowhere(err error) bool {
 // A *NotFoundError says that the copy has no such document.
 func (s *search) copyDocument(ctx context.Context, ref Ref) error {
 	g := s.gate
+	release, err := g.copies.take(ctx, ref.Registry)
+	if err != nil {
+		return err
+	}
+	defer release()
 	doc, err := g.fetchDocument(ctx, ref, unknownSize)
 	if err != nil {
 		return err
@@ -234,7 +239,7 @@ func (s *search) copyTags(ctx context.Context, ref Ref) ([]storage.Admission, er
 		}
 		tag := Ref{Registry: ref.Registry, Repository: ref.Repository, Tag: t.Tag}
 		var w walked
-		if _, err := g.tagged(ctx, s.image, tag, t); leadsNowhere(err) {
+		if _, _, err := g.tagged(ctx, s.image, tag, t); leadsNowhere(err) {
 			w.nowhere = g.now()
 		} else if err != nil {
 			return nil, err
@@ -250,6 +255,11 @@ func (s *search) copyTags(ctx context.Context, ref Ref) ([]storage.Admission, er
 // admitCopyTag asks a copy what its tag is, and admits that for what is signed for
 // the tag, now or until grace ago (C2).
 func (g *Gate) admitCopyTag(ctx context.Context, image *Image, set *TargetSet, ref Ref) (digest.Digest, error) {
+	release, err := g.copies.take(ctx, ref.Registry)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	doc, err := g.fetchDocument(ctx, ref, unknownSize)
 	if err != nil {
 		return "", err

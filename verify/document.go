@@ -102,12 +102,17 @@ type wireDescriptor struct {
 	Data         json.RawMessage   `json:"data"`
 }
 
+// maxValues is how many JSON values a manifest, an index or a config may have. A
+// large image's have some thousand; a document of the largest size could have two
+// million, which take hundreds of MiB.
+const maxValues = 16384
+
 // parseDocument reads a manifest or an index strictly (D2, D3). claims are the
 // media types that others gave it, the Content-Type and the descriptor that led
 // to it; each has to agree with the document itself.
 func parseDocument(raw []byte, d digest.Digest, claims ...string) (*document, error) {
 	members := map[string]json.RawMessage{}
-	if err := strictjson.Unmarshal(raw, &members); err != nil {
+	if err := strictjson.Unmarshal(raw, &members, strictjson.MaxValues(maxValues)); err != nil {
 		return nil, Refuse(Malformed, "%s is not a strict JSON document: %w", d, err)
 	}
 	if has(members, "fsLayers", "history", "signatures") || string(members["schemaVersion"]) == "1" {
@@ -312,7 +317,7 @@ const configFoldDepth = 2
 // parseConfig reads an image's config strictly.
 func parseConfig(raw []byte, d digest.Digest) (*imageConfig, error) {
 	var c imageConfig
-	if err := strictjson.Unmarshal(raw, &c, strictjson.FoldDepth(configFoldDepth)); err != nil {
+	if err := strictjson.Unmarshal(raw, &c, strictjson.FoldDepth(configFoldDepth), strictjson.MaxValues(maxValues)); err != nil {
 		return nil, Refuse(Malformed, "config %s: %w", d, err)
 	}
 	for _, id := range c.RootFS.DiffIDs {

@@ -1,8 +1,6 @@
 package verify
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -155,46 +153,4 @@ func TestConfigs(t *testing.T) {
 			t.Errorf("%s identifies an image, or: %v", empty, err)
 		}
 	}
-}
-
-// FuzzDocument: what is accepted reads the same as an OCI document, and is read
-// the same again when written anew.
-func FuzzDocument(f *testing.F) {
-	f.Add([]byte(goodManifest))
-	f.Add([]byte(goodIndex))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		doc, err := parseDocument(raw, digest.FromBytes(raw))
-		if err != nil {
-			if ReasonOf(err) == "" {
-				t.Fatalf("an error without reason: %v", err)
-			}
-			return
-		}
-		if !bytes.Equal(doc.raw, raw) {
-			t.Fatal("the bytes changed")
-		}
-		var got []ocispec.Descriptor
-		if doc.kind == storage.KindIndex {
-			var index ocispec.Index
-			if err := json.Unmarshal(raw, &index); err != nil {
-				t.Fatalf("accepted, but not an OCI index: %v", err)
-			}
-			got = index.Manifests
-		} else {
-			var manifest ocispec.Manifest
-			if err := json.Unmarshal(raw, &manifest); err != nil {
-				t.Fatalf("accepted, but not an OCI manifest: %v", err)
-			}
-			got = append([]ocispec.Descriptor{manifest.Config}, manifest.Layers...)
-		}
-		want := doc.children()
-		if len(got) != len(want) {
-			t.Fatalf("%d children, an OCI parser reads %d", len(want), len(got))
-		}
-		for i, d := range got {
-			if d.Digest != want[i].digest || d.Size != want[i].size || d.MediaType != want[i].mediaType || len(d.URLs)+len(d.Data) > 0 {
-				t.Fatalf("child %d is %+v, an OCI parser reads %+v", i, want[i], d)
-			}
-		}
-	})
 }

@@ -3,7 +3,9 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Reason is a stable code for why something isn't served. Codes are part of the
@@ -54,7 +56,7 @@ type Refusal struct {
 // Refuse makes a Refusal; the Gate fills in which reference was asked for.
 func Refuse(reason Reason, format string, args ...any) *Refusal {
 	err := fmt.Errorf(format, args...)
-	return &Refusal{Reason: reason, Detail: err.Error(), Err: errors.Unwrap(err)}
+	return &Refusal{Reason: reason, Detail: sentence(err), Err: errors.Unwrap(err)}
 }
 
 func (r *Refusal) Error() string { return string(r.Reason) + ": " + r.Detail }
@@ -89,7 +91,31 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 // Unavailable makes an UnavailableError without a time to retry.
 func Unavailable(reason Reason, format string, args ...any) *UnavailableError {
 	err := fmt.Errorf(format, args...)
-	return &UnavailableError{Reason: reason, Detail: err.Error(), Err: errors.Unwrap(err)}
+	return &UnavailableError{Reason: reason, Detail: sentence(err), Err: errors.Unwrap(err)}
+}
+
+// maxSentence is how many bytes a sentence has at most: refusals are remembered,
+// and a registry may have chosen a part of it.
+const maxSentence = 4 << 10
+
+// sentence is an error's text, cut and printable.
+func sentence(err error) string {
+	s := Printable(err.Error())
+	if len(s) > maxSentence {
+		s = strings.ToValidUTF8(s[:maxSentence], "") + "…"
+	}
+	return s
+}
+
+// Printable is a string that somebody else chose, for logs and terminals: whatever
+// isn't printed, as what steers a terminal or turns the text round, is replaced.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 // ReasonOf returns the reason code that err carries, or "" for an error that is

@@ -21,8 +21,8 @@ func (g *Gate) document(ctx context.Context, image *Image, repo Ref, d digest.Di
 	doc, err := g.storedDocument(ctx, d)
 	if errors.Is(err, storage.ErrNotFound) {
 		// Who shares this may have been told another type: that is checked below.
-		key := fmt.Sprintf("fetch manifest %s of %d bytes", image.Signed.WithDigest(d), size)
-		doc, err = share(ctx, g, key, nil, func(ctx context.Context) (*document, error) {
+		w := work{span: "fetch", about: repo.WithDigest(d), key: fmt.Sprintf("fetch manifest %s of %d bytes", image.Signed.WithDigest(d), size)}
+		doc, _, err = share(ctx, g, w, nil, func(ctx context.Context) (*document, error) {
 			doc, err := g.storedDocument(ctx, d)
 			if !errors.Is(err, storage.ErrNotFound) {
 				return doc, err
@@ -170,11 +170,11 @@ func (g *Gate) bytes(ctx context.Context, image *Image, repo Ref, a storage.Admi
 // blob brings a blob into storage, if it isn't there: bytes that hash to its
 // digest and, where layer names one, decompress to its diff ID (C4).
 func (g *Gate) blob(ctx context.Context, image *Image, ref Ref, size int64, layer *storage.Admission) error {
-	key := fmt.Sprintf("fetch blob %s of %d bytes", image.Signed.WithDigest(ref.Digest), size)
+	w := work{span: "fetch", about: ref, key: fmt.Sprintf("fetch blob %s of %d bytes", image.Signed.WithDigest(ref.Digest), size)}
 	if layer != nil {
-		key += " is " + layer.DiffID.String() + " as " + layer.MediaType
+		w.key += " is " + layer.DiffID.String() + " as " + layer.MediaType
 	}
-	_, err := share(ctx, g, key, nil, func(ctx context.Context) (struct{}, error) {
+	_, _, err := share(ctx, g, w, nil, func(ctx context.Context) (struct{}, error) {
 		done, err := g.storedBlob(ctx, ref, size, layer)
 		if done || err != nil {
 			return struct{}{}, err
@@ -306,6 +306,7 @@ func (g *Gate) fromAny(ctx context.Context, image *Image, repo Ref, d digest.Dig
 	worst := 0
 	for _, r := range image.repositories(repo) {
 		err := fetch(r.WithDigest(d))
+		g.trace.noteFetch(ctx, r, err)
 		var severity int
 		switch ReasonOf(err) {
 		case "", LayerMismatch, StorageUnavailable: // done, or no other repository could help

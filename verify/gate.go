@@ -4,26 +4,20 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/trustmirror/trustmirror/storage"
 )
 
 const (
-	// workTimeout bounds shared work: fetching and verifying one object.
-	workTimeout = time.Hour
-	// refusalMemory is how long a refusal is repeated without asking an upstream
-	// again: clients ask twice, and a fleet asks at once.
-	refusalMemory = 30 * time.Second
 	// maxRefusals bounds how many refusals are remembered.
 	maxRefusals = 16384
 	// maxWalked bounds how many searched documents are remembered.
@@ -34,20 +28,20 @@ const (
 type GateConfig struct {
 	Policy  *Policy        // never nil
 	Fetcher Fetcher        // never nil
-	Store   *storage.Store // never nil; the Gate is the only one that writes content and admissions
+	Store   *storage.Store // never nil; only Gates write content and admissions
+	// Recording is held while records are compared and written. Gates that work on
+	// one Store at a time, as while a configuration gives way to another, share it;
+	// nil: there is no other Gate.
+	Recording *sync.Mutex
 	// Clock tells the time; nil means time.Now.
 	Clock func() time.Time
 	// Decided is told each admission and refusal as it happens; nil means nobody is.
 	// It must not block.
 	Decided func(context.Context, Decision)
-}
-
-// Decision is a verdict, for the decision log.
-type Decision struct {
-	At        time.Time
-	Ref       Ref                // what was asked for, or what was admitted
-	Refusal   *Refusal           // nil for an admission
-	Admission *storage.Admission // nil for a refusal
+	// Tracer makes a span of each step; nil means that nothing is traced.
+	Tracer trace.Tracer
+	// Observe is told what is to be counted; nil means nobody is. It must not block.
+	Observe func(Event)
 }
 
 // Gate decides what is served. Everything that leaves trustmirror leaves through
@@ -56,9 +50,11 @@ type Decision struct {
 type Gate struct {
 	policy  *Policy
 	fetcher Fetcher
-	store   *storage.Store
+	store   *gateStore
 	now     func() time.Time
 	decided func(context.Context, Decision)
+	observe func(Event)
+	trace   tracing
 
 	ctx     context.Context // of shared work; ends with Close
 	cancel  context.CancelFunc
@@ -66,18 +62,16 @@ type Gate struct {
 	refused *lru.Cache[string, refused] // by flight
 	walked  *lru.Cache[string, walked]  // by place: signed documents, and tags of copies
 
-	recording sync.Mutex // held while records are compared and written
+	admitters admitters
+	underway  sync.Map // the trace.SpanContext of shared work, by flight; empty where nothing is traced
+
+	copies slots // of documents of copies that are being looked at
+
+	recording *sync.Mutex // held while records are compared and written
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
 	working sync.WaitGroup // shared work; grows only while not closed
-}
-
-// refused is a remembered refusal, good until it's old or other targets are signed.
-type refused struct {
-	refusal *Refusal
-	set     *TargetSet
-	at      time.Time
 }
 
 // NewGate makes a Gate; Close it when done.
@@ -94,8 +88,18 @@ func NewGate(c GateConfig) (*Gate, error) {
 		return nil, err
 	}
 	g := &Gate{
-		policy: c.Policy, fetcher: c.Fetcher, store: c.Store, now: c.Clock, decided: c.Decided,
-		refused: known, walked: places,
+		policy: c.Policy, fetcher: c.Fetcher, now: c.Clock, decided: c.Decided, observe: c.Observe,
+		refused: known, walked: places, recording: c.Recording, trace: tracing{c.Tracer},
+	}
+	if g.admitters, err = newAdmitters(c.Tracer); err != nil {
+		return nil, err
+	}
+	if g.observe == nil {
+		g.observe = func(Event) {}
+	}
+	g.store = &gateStore{Store: c.Store, trace: g.trace, observe: g.observe}
+	if g.recording == nil {
+		g.recording = &sync.Mutex{}
 	}
 	if g.now == nil {
 		g.now = time.Now
@@ -146,11 +150,11 @@ func (g *Gate) Tags(ctx context.Context, ref Ref) ([]string, error) {
 }
 
 func (g *Gate) tags(ctx context.Context, ref Ref) ([]string, error) {
-	image, err := g.policy.Image(ref)
+	image, err := g.image(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	set, err := image.Source.Targets(ctx)
+	set, err := g.targets(ctx, image)
 	if err != nil {
 		return nil, err
 	}
@@ -168,11 +172,37 @@ func (g *Gate) Repositories() []string { return g.policy.Repositories() }
 
 func (g *Gate) open(ctx context.Context, ref Ref, document bool) (*storage.Content, storage.Admission, error) {
 	content, admission, err := g.openOnce(ctx, ref, document)
-	var stale *staleTagError
-	if errors.As(err, &stale) { // ask the copy what the tag is now
+	if err == nil {
+		return content, admission, nil
+	}
+	if stale := (*staleTagError)(nil); errors.As(err, &stale) { // ask the copy what the tag is now
 		content, admission, err = g.openOnce(ctx, ref, document)
 	}
 	return content, admission, g.conclude(ctx, ref, err)
+}
+
+// image finds the image that ref belongs to.
+func (g *Gate) image(ctx context.Context, ref Ref) (*Image, error) {
+	_, step := g.trace.begin(ctx, "policy")
+	image, err := g.policy.Image(ref)
+	step.end(err)
+	return image, err
+}
+
+// target asks the trust source what is signed for a tag.
+func (g *Gate) target(ctx context.Context, image *Image, tag string) (Target, error) {
+	ctx, step := g.trace.begin(ctx, "trust.resolve")
+	target, err := image.Source.Target(ctx, tag)
+	step.end(err)
+	return target, err
+}
+
+// targets asks the trust source for all that is signed.
+func (g *Gate) targets(ctx context.Context, image *Image) (*TargetSet, error) {
+	ctx, step := g.trace.begin(ctx, "trust.resolve")
+	set, err := image.Source.Targets(ctx)
+	step.end(err)
+	return set, err
 }
 
 // staleTagError says that a tag of a copy was bound to a document that the copy
@@ -183,24 +213,30 @@ func (e *staleTagError) Unwrap() error { return e.error }
 
 func (g *Gate) openOnce(ctx context.Context, ref Ref, document bool) (*storage.Content, storage.Admission, error) {
 	var none storage.Admission
-	image, err := g.policy.Image(ref)
+	image, err := g.image(ctx, ref)
 	if err != nil {
 		return nil, none, err
 	}
+	cache := CacheHit
 	object := ref.WithDigest(ref.Digest)
 	var target Target
 	if ref.Digest == "" {
-		if target, err = image.Source.Target(ctx, ref.Tag); err != nil {
+		if target, err = g.target(ctx, image, ref.Tag); err != nil {
 			return nil, none, err
 		}
-		if object.Digest, err = g.tagged(ctx, image, ref, target); err != nil {
+		if object.Digest, cache, err = g.tagged(ctx, image, ref, target); err != nil {
 			return nil, none, err
 		}
 	}
 	var content *storage.Content
-	admission, err := g.admission(ctx, image, object, document)
-	if err == nil {
-		content, err = g.content(ctx, image, object, admission)
+	admission, admitted, err := g.admission(ctx, image, object, document)
+	if cache = cache.and(admitted); err == nil {
+		if cache == CacheHit { // else there is a link to the work that admitted it
+			g.trace.linkTo(ctx, g.admitters.of(object.Name(), object.Digest), LinkAdmitted)
+		}
+		var stored Cache
+		content, stored, err = g.content(ctx, image, object, admission)
+		cache = cache.and(stored)
 	}
 	if reason := ReasonOf(err); ref.Digest == "" && object.Digest != target.Digest && (reason == NotFound || reason == LayerMismatch) {
 		if err := g.store.UnbindTag(ctx, ref.Name(), ref.Tag, target.Digest); err != nil {
@@ -208,25 +244,30 @@ func (g *Gate) openOnce(ctx context.Context, ref Ref, document bool) (*storage.C
 		}
 		return nil, none, &staleTagError{err}
 	}
+	if err == nil {
+		g.observe(Event{Kind: Opened, Cache: cache, Document: document})
+		g.trace.noteCache(ctx, cache)
+	}
 	return content, admission, err
 }
 
 // tagged resolves a tag to the digest that is served for it. In the signed
 // repository that is the signed digest. In a copy it is the digest of the copy's
 // own document, if that is admitted for the signed one; it is asked for once.
-func (g *Gate) tagged(ctx context.Context, image *Image, ref Ref, target Target) (digest.Digest, error) {
+func (g *Gate) tagged(ctx context.Context, image *Image, ref Ref, target Target) (digest.Digest, Cache, error) {
 	if ref.Name() == image.Signed.Name() {
-		return target.Digest, nil
+		return target.Digest, CacheHit, nil
 	}
 	bound, err := g.bound(ctx, ref, target)
 	if bound != "" || err != nil {
-		return bound, err
+		return bound, CacheHit, err
 	}
 	set, err := image.Source.Targets(ctx)
 	if err != nil {
-		return "", err
+		return "", CacheMiss, err
 	}
-	return share(ctx, g, "resolve "+ref.String(), set, func(ctx context.Context) (digest.Digest, error) {
+	w := work{span: "verify.copy", about: ref, key: "resolve " + ref.String()}
+	return share(ctx, g, w, set, func(ctx context.Context) (digest.Digest, error) {
 		bound, err := g.bound(ctx, ref, target) // meanwhile
 		if bound != "" || err != nil {
 			return bound, err
@@ -247,20 +288,23 @@ func (g *Gate) bound(ctx context.Context, ref Ref, target Target) (digest.Digest
 
 // admission returns why an object may be served, admitting it first if that is
 // still to be done (S1, S2).
-func (g *Gate) admission(ctx context.Context, image *Image, ref Ref, document bool) (storage.Admission, error) {
-	set, err := image.Source.Targets(ctx)
+func (g *Gate) admission(ctx context.Context, image *Image, ref Ref, document bool) (storage.Admission, Cache, error) {
+	set, err := g.targets(ctx, image)
 	if err != nil {
-		return storage.Admission{}, err
+		return storage.Admission{}, CacheMiss, err
 	}
 	admission, err := g.admitted(ctx, image, set, ref, document)
 	if err == nil || !undecided(err) {
-		return admission, err
+		return admission, CacheHit, err
 	}
-	key := "admit blob "
+	w := work{span: "verify.layer", about: ref, key: "admit blob " + ref.String()}
 	if document {
-		key = "admit manifest "
+		w.span, w.key = "verify.index", "admit manifest "+ref.String()
+		if ref.Name() != image.Signed.Name() {
+			w.span = "verify.copy"
+		}
 	}
-	return share(ctx, g, key+ref.String(), set, func(ctx context.Context) (storage.Admission, error) {
+	return share(ctx, g, w, set, func(ctx context.Context) (storage.Admission, error) {
 		admission, before := g.admitted(ctx, image, set, ref, document) // meanwhile
 		if before == nil || !undecided(before) {
 			return admission, before
@@ -354,31 +398,37 @@ func (g *Gate) current(image *Image, targets []Target) []Target {
 }
 
 // content opens what an admission admits, fetching it again if storage lost it.
-func (g *Gate) content(ctx context.Context, image *Image, ref Ref, a storage.Admission) (*storage.Content, error) {
+func (g *Gate) content(ctx context.Context, image *Image, ref Ref, a storage.Admission) (*storage.Content, Cache, error) {
+	cache := CacheHit
 	if isDocument(a.Kind) || a.Kind == storage.KindConfig && a.Size <= MaxDocument {
-		raw, err := g.bytes(ctx, image, ref, a)
-		if err != nil {
-			return nil, err
+		raw, err := g.stored(ctx, a.Digest, a.Size)
+		if errors.Is(err, storage.ErrNotFound) {
+			cache = CacheMiss
+			raw, err = g.bytes(ctx, image, ref, a)
 		}
-		return &storage.Content{ReadSeekCloser: nopCloser{bytes.NewReader(raw)}, Digest: a.Digest, Size: a.Size}, nil
+		if err != nil {
+			return nil, cache, err
+		}
+		return &storage.Content{ReadSeekCloser: nopCloser{bytes.NewReader(raw)}, Digest: a.Digest, Size: a.Size}, cache, nil
 	}
 	for range 2 {
 		content, err := g.store.OpenContent(ctx, a.Digest)
 		switch {
 		case err == nil && content.Size == a.Size:
-			return content, nil
+			return content, cache, nil
 		case err == nil: // S5: a size that changed is a sign of damage
 			if err := errors.Join(content.Close(), g.store.Quarantine(ctx, a.Digest)); err != nil {
-				return nil, storageError(err)
+				return nil, cache, storageError(err)
 			}
 		case !errors.Is(err, storage.ErrNotFound):
-			return nil, storageError(err)
+			return nil, cache, storageError(err)
 		}
+		cache = CacheMiss
 		if err := g.blob(ctx, image, ref, a.Size, nil); err != nil {
-			return nil, err
+			return nil, cache, err
 		}
 	}
-	return nil, Unavailable(StorageUnavailable, "%s is gone from storage again right after it was stored", a.Digest)
+	return nil, cache, Unavailable(StorageUnavailable, "%s is gone from storage again right after it was stored", a.Digest)
 }
 
 type nopCloser struct{ io.ReadSeeker }
@@ -387,13 +437,16 @@ func (nopCloser) Close() error { return nil }
 
 // conclude fills in what was asked for, and tells the decision log.
 func (g *Gate) conclude(ctx context.Context, ref Ref, err error) error {
+	if err == nil {
+		return nil
+	}
 	var refusal *Refusal
 	if !errors.As(err, &refusal) {
 		return err
 	}
 	told := *refusal // shared with other askers
 	told.Ref = ref
-	g.decided(ctx, Decision{At: g.now(), Ref: ref, Refusal: &told})
+	g.decided(ctx, g.decision(Decision{At: g.now(), Ref: ref, Refusal: &told}))
 	return &told
 }
 
@@ -405,45 +458,4 @@ func storageError(err error) error {
 		return nil
 	}
 	return Unavailable(StorageUnavailable, "storage fails: %w", err)
-}
-
-// share runs work once for all who ask for the same key at the same time, on a
-// context that the Gate owns: an asker who leaves stops waiting and nothing else
-// (S4). A refusal is remembered for refusalMemory, unless what is signed changes;
-// other errors are not.
-func share[T any](ctx context.Context, g *Gate, key string, set *TargetSet, work func(context.Context) (T, error)) (T, error) {
-	var none T
-	if known, ok := g.refused.Get(key); ok && known.set == set {
-		if age := g.now().Sub(known.at); age >= 0 && age < refusalMemory { // clocks jump
-			return none, known.refusal
-		}
-	}
-	result := g.flights.DoChan(fmt.Sprintf("%s %p", key, set), func() (value any, err error) {
-		if err := g.begin(); err != nil {
-			return none, err
-		}
-		defer g.working.Done()
-		defer func() {
-			if p := recover(); p != nil { // one bad document must not end the process
-				err = fmt.Errorf("verifying panicked: %v\n%s", p, debug.Stack())
-			}
-		}()
-		ctx, cancel := context.WithTimeout(g.ctx, workTimeout)
-		defer cancel()
-		value, err = work(ctx)
-		var refusal *Refusal
-		if errors.As(err, &refusal) {
-			g.refused.Add(key, refused{refusal, set, g.now()})
-		}
-		return value, err
-	})
-	select {
-	case r := <-result:
-		if r.Err != nil {
-			return none, r.Err
-		}
-		return r.Val.(T), nil //nolint:errcheck,forcetypeassert // a key belongs to one kind of work
-	case <-ctx.Done():
-		return none, ctx.Err()
-	}
 }

@@ -20,6 +20,8 @@ const (
 	maxLayerOutput  = 32 << 30  // bytes, whatever the ratio
 	freeLayerOutput = 256 << 20 // bytes up to which the ratio doesn't matter
 	maxLayerRatio   = 200       // output to the input that was read for it
+	freeLayerInput  = 1 << 20   // bytes up to which it doesn't matter how little comes of them
+	maxLayerWaste   = 2         // input to the output that came of it
 )
 
 // The media types of Docker's layers (Image Manifest Version 2, Schema 2, and
@@ -195,8 +197,9 @@ func (d *diffIDReader) Close() error {
 // checkDiffID reads a layer to its end and returns nil if it decompresses to
 // want, a *Refusal otherwise.
 func checkDiffID(r io.Reader, decompress decompressor, mediaType string, want digest.Digest) error {
-	input := &countingReader{r: r}
+	input := &boundedReader{r: r}
 	output := &boundedHash{hash: want.Algorithm().Hash(), input: input}
+	input.output = output
 	if err := decompress(output, input); err != nil {
 		if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
 			return refusal
@@ -212,14 +215,20 @@ func checkDiffID(r io.Reader, decompress decompressor, mediaType string, want di
 	return nil
 }
 
-type countingReader struct {
-	r io.Reader
-	n int64
+// boundedReader counts what is read through it until that is too much for the
+// output: compressed data can go on for ever and come to nothing.
+type boundedReader struct {
+	r      io.Reader
+	n      int64
+	output *boundedHash
 }
 
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
+func (b *boundedReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.n += int64(n)
+	if b.n > freeLayerInput && b.n/maxLayerWaste > b.output.n {
+		return 0, Refuse(LayerMismatch, "the layer has more than %d times the bytes that it decompresses to", maxLayerWaste)
+	}
 	return n, err
 }
 
@@ -227,7 +236,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 type boundedHash struct {
 	hash  hash.Hash
 	n     int64
-	input *countingReader
+	input *boundedReader
 }
 
 func (b *boundedHash) Write(p []byte) (int, error) {

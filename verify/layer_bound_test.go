@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 )
@@ -87,33 +86,11 @@ func TestLayerBounds(t *testing.T) {
 		{maxLayerOutput, maxLayerOutput, false},
 		{maxLayerOutput + 1, maxLayerOutput, true},
 	} {
-		b := &boundedHash{hash: digest.SHA256.Hash(), n: test.output - 1, input: &countingReader{n: test.input}}
+		b := &boundedHash{hash: digest.SHA256.Hash(), n: test.output - 1, input: &boundedReader{n: test.input}}
 		if n, err := b.Write([]byte{0}); (err != nil) != test.refused || (n == 1) == test.refused {
 			t.Errorf("%d bytes from %d: %v", test.output, test.input, err)
 		}
 	}
-}
-
-// FuzzGunzip checks that what is accepted is what the standard library makes of
-// it, and that the reader accepts just that.
-func FuzzGunzip(f *testing.F) {
-	tar := testTar(500)
-	f.Add(gzipped(f, 6, tar))
-	f.Add(gzipped(f, 0, tar[:100], nil, tar[100:]))
-	f.Add(append(gzipped(f, 9, tar), 0))
-	f.Add(gzipped(f, 6, tar)[:40])
-	f.Fuzz(func(t *testing.T, blob []byte) {
-		var got bytes.Buffer
-		accepted := gunzip(&got, bytes.NewReader(blob)) == nil
-		want, err := stdlibGunzip(blob)
-		if accepted && (err != nil || !bytes.Equal(got.Bytes(), want)) {
-			t.Fatalf("accepted with %d bytes; the standard library says %d bytes, %v", got.Len(), len(want), err)
-		}
-		passed, err := checkLayer(bytes.NewReader(blob), dockerLayerGzip, len(blob), digest.FromBytes(want))
-		if (err == nil) != accepted || accepted && !bytes.Equal(passed, blob) {
-			t.Fatalf("gunzip accepts: %t; the reader says %v", accepted, err)
-		}
-	})
 }
 
 func stdlibGunzip(blob []byte) ([]byte, error) {
@@ -122,39 +99,6 @@ func stdlibGunzip(blob []byte) ([]byte, error) {
 		return nil, err
 	}
 	return io.ReadAll(z)
-}
-
-// FuzzUnzstd checks that what is accepted decodes in memory to the same, however
-// it arrives, and that nothing can be hidden behind it.
-func FuzzUnzstd(f *testing.F) {
-	tar := testTar(500)
-	f.Add(zstandard(f, tar))
-	f.Add(zstandard(f, tar, zstd.WithSingleSegment(true), zstd.WithEncoderCRC(false)))
-	f.Add(zstdFrame(window8MiB, zstdBlock(false, 1, 5, "x"), zstdBlock(true, 0, 3, "tar")))
-	f.Add(concat(zstandard(f, tar), skippable(3, "hidden")))
-	f.Add(concat(zstandard(f, tar[:9]), zstandard(f, tar[9:])))
-	f.Fuzz(func(t *testing.T, blob []byte) {
-		if len(blob) > 2000 { // runs make 40 KB of each byte
-			return
-		}
-		var got, slowly bytes.Buffer
-		err := unzstd(&got, bytes.NewReader(blob))
-		if again := unzstd(&slowly, oneByte{bytes.NewReader(blob)}); (err == nil) != (again == nil) {
-			t.Fatalf("at once: %v, byte by byte: %v", err, again)
-		}
-		if err != nil {
-			return
-		}
-		want, err := zstdOracle(t, blob)
-		if err != nil || !bytes.Equal(got.Bytes(), want) || !bytes.Equal(slowly.Bytes(), want) {
-			t.Fatalf("accepted with %d bytes, in memory %d bytes, %v", got.Len(), len(want), err)
-		}
-		for _, behind := range [][]byte{{0}, skippable(0, ""), skippable(9, "hidden"), blob[:len(blob)-1]} {
-			if err := unzstd(io.Discard, bytes.NewReader(concat(blob, behind))); err == nil {
-				t.Fatalf("accepted with %x behind it", behind)
-			}
-		}
-	})
 }
 
 // BenchmarkDiffID measures bytes of tar in a second and memory for a layer.

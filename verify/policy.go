@@ -60,6 +60,7 @@ func (i *Image) repositories(first Ref) []Ref {
 // rule covers is refused.
 type Policy struct {
 	patterns []pattern
+	signed   map[string]Ref // of the rules that name one in full, by that name
 
 	mu     sync.Mutex // guards making an Image, so that it is made once
 	images *lru.Cache[string, *Image]
@@ -81,7 +82,7 @@ func NewPolicy(rules []ImageRule) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{images: images}
+	p := &Policy{images: images, signed: make(map[string]Ref)}
 	for _, rule := range rules {
 		if rule.Source == nil {
 			return nil, fmt.Errorf("%s: no trust source", rule.Signed)
@@ -110,6 +111,11 @@ func NewPolicy(rules []ImageRule) (*Policy, error) {
 				}
 			}
 			p.patterns = append(p.patterns, pattern{rule: &rule, components: components})
+			if i == 0 && !slices.Contains(components, "*") {
+				if p.signed[canonical], err = refOf(canonical, ""); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	return p, nil
@@ -171,9 +177,12 @@ func (p *Policy) Image(ref Ref) (*Image, error) {
 	if found == nil {
 		return nil, Refuse(NoPolicy, "no image rule covers %s; add it to images in the configuration, as signed or as a copy", ref.Name())
 	}
-	signed, err := refOf(found.Signed, star)
-	if err != nil {
-		return nil, err
+	var err error
+	signed, known := p.signed[found.Signed]
+	if !known {
+		if signed, err = refOf(found.Signed, star); err != nil {
+			return nil, err
+		}
 	}
 	if most, _ := p.rule(signed); most != found { // whoever vouches for signed isn't asked by this rule
 		return nil, Refuse(NoPolicy, "%s would be a copy of %s, for which there is a rule of its own; add it to the copies there", ref.Name(), signed.Name())
@@ -197,6 +206,15 @@ func (p *Policy) Image(ref Ref) (*Image, error) {
 	}
 	p.images.Add(signed.Name(), image)
 	return image, nil
+}
+
+// Rule names the rule that covers ref's repository, by its signed repository as the
+// rule has it: with a "*" where it has one. It is "" if no rule does.
+func (p *Policy) Rule(ref Ref) string {
+	if found, _ := p.rule(ref); found != nil {
+		return found.Signed
+	}
+	return ""
 }
 
 // rule finds the most specific rule that covers ref's repository, and what its

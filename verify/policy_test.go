@@ -98,7 +98,7 @@ func TestParseRef(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", in, r, err, want)
 		}
 	}
-	for _, bad := range []string{"", "a/Upper", "a/../b", "a/b:" + strings.Repeat("x", 129), "a/b@sha256:../../x", "a/b@md5:d41d8cd98f00b204e9800998ecf8427e", "https://docker.io/a/b"} {
+	for _, bad := range []string{"", "a/Upper", "a/../b", "a/b:" + strings.Repeat("x", 129), "a/b@sha256:../../x", "a/b@md5:d41d8cd98f00b204e9800998ecf8427e", "https://docker.io/a/b", "Registry/a/b"} {
 		if r, err := verify.ParseRef(bad); err == nil {
 			t.Errorf("%q was read as %s", bad, r)
 		}

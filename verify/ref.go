@@ -41,8 +41,10 @@ func NewRef(registry, repository, ref string) (Ref, error) {
 	if r.Registry == DockerHub && !strings.Contains(repository, "/") {
 		r.Repository = "library/" + repository
 	}
-	named, err := reference.WithName(r.Name())
-	if err != nil || reference.Domain(named) != r.Registry {
+	// As others read it: a registry has a dot, a port or is localhost, or it would be
+	// the first part of a name on Docker Hub.
+	named, err := reference.ParseNormalizedNamed(r.Name())
+	if err != nil || reference.Domain(named) != r.Registry || reference.Path(named) != r.Repository {
 		return Ref{}, &InvalidError{Part: PartName, Value: registry + "/" + repository, Err: err}
 	}
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -41,7 +42,12 @@ type world struct {
 	mu        sync.Mutex // guards all below
 	now       time.Time
 	decisions []verify.Decision
+	askers    []any // of the decisions: what their contexts have for askerKey
+	events    []verify.Event
 }
+
+// askerKey marks contexts in which the gate is asked.
+type askerKey struct{}
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -73,10 +79,16 @@ func (w *world) start() {
 	}
 	w.gate, err = verify.NewGate(verify.GateConfig{
 		Policy: policy, Store: w.store, Clock: w.clock, Fetcher: fetcher,
-		Decided: func(_ context.Context, d verify.Decision) {
+		Decided: func(ctx context.Context, d verify.Decision) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.decisions = append(w.decisions, d)
+			w.askers = append(w.askers, ctx.Value(askerKey{}))
+		},
+		Observe: func(e verify.Event) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.events = append(w.events, e)
 		},
 	})
 	if err != nil {
@@ -133,7 +145,7 @@ func (w *world) read(r verify.Ref, document bool) ([]byte, storage.Admission, er
 	defer content.Close()
 	raw, err := io.ReadAll(content)
 	if err != nil {
-		w.t.Errorf("%s: reading: %v", r, err)
+		return nil, admission, fmt.Errorf("%s: reading: %w", r, err) // the connection is cut
 	}
 	if got := digest.FromBytes(raw); got != admission.Digest || got != content.Digest || int64(len(raw)) != content.Size || admission.Size != content.Size {
 		w.t.Errorf("%s: %d bytes with digest %s, admitted as %+v, opened as %s, %d", r, len(raw), got, admission, content.Digest, content.Size)

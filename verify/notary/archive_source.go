@@ -104,7 +104,9 @@ func explainRollback(err error) error {
 
 // Target returns what is signed for a tag. Errors: *verify.Refusal (UnsignedTag,
 // RolesDisagree, Superseded never).
-func (s *ArchiveSource) Target(_ context.Context, tag string) (verify.Target, error) {
+func (s *ArchiveSource) Target(ctx context.Context, tag string) (verify.Target, error) {
+	verify.NoteSource(ctx, sourceArchive)
+	noteVersions(ctx, s.state)
 	v, ok := s.state.verdicts[tag]
 	if !ok {
 		return verify.Target{}, verify.Refuse(verify.UnsignedTag, "%s has no signed tag %s in the archive of what was valid on %s",
@@ -115,7 +117,9 @@ func (s *ArchiveSource) Target(_ context.Context, tag string) (verify.Target, er
 
 // Targets returns what is signed, and what another archive, or the live service,
 // ceased to sign within the last day. There are no errors.
-func (s *ArchiveSource) Targets(context.Context) (*verify.TargetSet, error) {
+func (s *ArchiveSource) Targets(ctx context.Context) (*verify.TargetSet, error) {
+	verify.NoteSource(ctx, sourceArchive)
+	noteVersions(ctx, s.state)
 	return s.state.targets(s.config.Clock()), nil
 }
 

@@ -1,14 +1,9 @@
 package notary_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/trustmirror/trustmirror/verify/internal/strictjson"
 	"github.com/trustmirror/trustmirror/verify/notary"
 )
 
@@ -39,55 +34,4 @@ func TestCanonicalRefuses(t *testing.T) {
 			t.Errorf("%s has the canonical form %q", doc, got)
 		}
 	}
-}
-
-// FuzzCanonical asserts that what has a canonical form says the same in it, that
-// the form is a fixed point, and that names are sorted by their bytes.
-func FuzzCanonical(f *testing.F) {
-	for _, seed := range []string{`{"b":[1,{"d":null,"c":"\n"}],"a":"\"\\"}`, `[-0,12]`, `"\ud83d\ude00"`, `{"é":1,"e":2}`, `1.0`} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, doc []byte) {
-		form, err := notary.Canonical(doc)
-		if err != nil {
-			return
-		}
-		if bytes.ContainsFunc(form, func(r rune) bool { return r < 0x20 }) {
-			return // not JSON: control characters stand for themselves
-		}
-		again, err := notary.Canonical(form)
-		if err != nil || !bytes.Equal(again, form) {
-			t.Fatalf("the form of %q is %q, %v", form, again, err)
-		}
-		if want, got := integers(t, doc), integers(t, form); !reflect.DeepEqual(want, got) {
-			t.Fatalf("%q says %v, its form %v", doc, want, got)
-		}
-		var object map[string]json.RawMessage
-		if json.Unmarshal(form, &object) == nil && object != nil {
-			decoder := json.NewDecoder(bytes.NewReader(form))
-			var names []string
-			_, _ = decoder.Token()
-			for decoder.More() {
-				name, err := decoder.Token()
-				var skipped json.RawMessage
-				if err != nil || decoder.Decode(&skipped) != nil {
-					t.Fatal(err)
-				}
-				names = append(names, name.(string))
-			}
-			if !slices.IsSorted(names) {
-				t.Fatalf("names are %q", names)
-			}
-		}
-	})
-}
-
-// integers decodes a document; its numbers are integers of at most 53 bits,
-// which float64 holds exactly.
-func integers(t *testing.T, doc []byte) any {
-	var v any
-	if err := strictjson.Unmarshal(doc, &v, strictjson.FoldDepth(0)); err != nil {
-		t.Fatal(err)
-	}
-	return v
 }

@@ -147,8 +147,11 @@ func TestRun(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
 
-		time.Sleep(time.Minute + time.Second) // the first comes within a tenth of ten minutes
+		time.Sleep(2*time.Second + 1) // nothing is known, so the first comes soon
 		synctest.Wait()
+		if s.Status().Versions == nil {
+			t.Error("the service wasn't asked soon, though nothing can be served before")
+		}
 		wantTarget(t, s, "0.1.19", digestA)
 		w.service.Requests()
 
@@ -203,4 +206,21 @@ func TestRunEndsWhileTheServiceHangs(t *testing.T) {
 		close(hang)
 		<-ended
 	})
+}
+
+// Two processes share a store, and the service shows newer metadata to one of them
+// only, then goes back for both.
+func TestAttack2_RolledBackBehindAnotherProcess(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.source(), w.source()
+	wantTarget(t, one, "0.1.19", digestA)
+	wantTarget(t, two, "0.1.19", digestA)
+	old := w.service.Files(gun)
+	w.Sign("0.1.19", digestB, 1)
+	w.Publish("targets")
+	refresh(t, one)
+	wantTarget(t, one, "0.1.19", digestB)
+	w.service.Serve(gun, old)
+	wantReason(t, two.Refresh(t.Context()), verify.Rollback, "was accepted before")
+	wantTarget(t, two, "0.1.19", digestB)
 }

@@ -6,9 +6,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +171,18 @@ func weakRSA(tb testing.TB) *notarytest.Key {
 		tb.Fatal(err)
 	}
 	return notarytest.FromSigner(tb, key)
+}
+
+// slowRSA is a key whose signatures would take long to verify; nobody has its
+// private part.
+func slowRSA(tb testing.TB) *notarytest.Key {
+	tb.Helper()
+	n := new(big.Int).Lsh(big.NewInt(1), 8192)
+	der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: 65537})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return notarytest.NewKey(tb, "rsa").With(func(k *notarytest.Key) { k.Public = der })
 }
 
 func weakCurve(tb testing.TB) *notarytest.Key {

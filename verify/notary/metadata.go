@@ -27,8 +27,10 @@ const (
 	maxSignatures  = 256    // on one file
 	maxKeys        = 1024   // listed in one file
 	maxDelegations = 256    // listed in one file
-	maxTargets     = 50_000 // listed in one file
+	maxTargets     = 20_000 // listed in one file; each takes a few KiB of memory for a moment
 	maxMeta        = 1024   // files that a snapshot lists
+
+	maxValues = 160_000 // JSON values in one file: more than maxTargets targets take
 )
 
 // document is one file of metadata whose signatures were verified. What is read
@@ -88,7 +90,8 @@ func parseEnvelope(role string, raw []byte, limit int64) (*envelope, error) {
 		Signed     json.RawMessage `json:"signed"`
 		Signatures []signature     `json:"signatures"`
 	}
-	err := strictjson.Unmarshal(raw, &wire, strictjson.MaxBytes(int(limit)), strictjson.ExactNames(memberSigned, memberTargets))
+	err := strictjson.Unmarshal(raw, &wire, strictjson.MaxBytes(int(limit)), strictjson.MaxValues(maxValues),
+		strictjson.ExactNames(memberSigned, memberTargets))
 	if err != nil {
 		return nil, verify.Refuse(verify.Malformed, "%s is not strict JSON: %w", role, err)
 	}
@@ -178,7 +181,8 @@ func sha256Hex(raw []byte) string {
 type wireKey struct {
 	Type  string `json:"keytype"`
 	Value struct {
-		Public []byte `json:"public"`
+		Private json.RawMessage `json:"private"` // null
+		Public  []byte          `json:"public"`
 	} `json:"keyval"`
 }
 
@@ -190,6 +194,10 @@ func parseKeys(role string, wire map[string]wireKey) (map[string]*Key, error) {
 	}
 	keys := make(map[string]*Key, len(wire))
 	for id, w := range wire {
+		// The ID is over a null there, so anything else isn't what the ID stands for.
+		if private := string(w.Value.Private); private != "" && private != "null" {
+			return nil, verify.Refuse(verify.SignatureInvalid, "%s lists key %.64s with a private part; only the public part may be published", role, id)
+		}
 		k, err := newKey(w.Type, w.Value.Public)
 		if err != nil {
 			return nil, verify.Refuse(verify.SignatureInvalid, "%s lists key %.64s, which can't be used: %w", role, id, err)

@@ -179,7 +179,7 @@ func TestAttack6_TooMuch(t *testing.T) {
 		{"200 signatures", file("targets", signatures(200)), true},
 		{"10,000 signatures", file("targets", signatures(10_000)), false},
 		{"1,000 targets", targets(1_000), true},
-		{"50,000 targets and one", targets(50_000), false},
+		{"20,000 targets and one", targets(20_000), false},
 		{"1,025 keys in root", edit("root", func(s map[string]any) { keys(s["keys"].(map[string]any)) }), false},
 		{"1,025 keys in targets", edit("targets", func(s map[string]any) { keys(s["delegations"].(map[string]any)["keys"].(map[string]any)) }), false},
 		{"257 delegations", edit("targets", delegations), false},

@@ -66,6 +66,7 @@ func TestPinnedElsewhere(t *testing.T) {
 	good := w.Pins()
 	alice, bob := good.Signers["alice"], good.Signers["bob"]
 	for name, pins := range map[string]notary.Pins{
+		"root pinned as repository":   {Root: good.Repository, Repository: append(good.Root, good.Repository...), Signers: good.Signers},
 		"root and repository swapped": {Root: good.Repository, Repository: good.Root, Signers: good.Signers},
 		"signers swapped":             {Root: good.Root, Repository: good.Repository, Signers: map[string][]string{"alice": bob, "bob": alice}},
 		"signer pinned as repository": {Root: good.Root, Repository: append(good.Repository, bob...), Signers: map[string][]string{"alice": alice}},

@@ -6,12 +6,16 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/trustmirror/trustmirror/verify"
 )
 
 const (
 	// pace is how long after a question the service isn't asked again on demand.
 	pace = 30 * time.Second
+	// eager is how soon the service is asked where nothing is known yet.
+	eager = 2 * time.Second
 	// patience is how long loading and refreshing together may take.
 	patience = time.Minute
 )
@@ -21,17 +25,22 @@ const (
 type flight struct {
 	done   chan struct{}
 	cancel context.CancelFunc
-	err    error // valid once done is closed
+	asker  trace.SpanContext // who asked first; invalid if that isn't traced
+
+	// Valid once done is closed.
+	err  error
+	span trace.SpanContext // of what was done; invalid if that isn't traced
 }
 
-// start begins a flight in a slot. The caller holds mu.
-func (s *Source) start(slot **flight, run func(context.Context) error) *flight {
+// start begins a flight in a slot, for who asks with ctx. The caller holds mu.
+func (s *Source) start(ctx context.Context, slot **flight, run func(context.Context, *flight) error) *flight {
+	asker := trace.SpanContextFromContext(ctx)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	f := &flight{done: make(chan struct{}), cancel: cancel}
+	f := &flight{done: make(chan struct{}), cancel: cancel, asker: asker}
 	*slot = f
 	go func() {
 		defer cancel()
-		f.err = run(ctx)
+		f.err = run(ctx, f)
 		s.mu.Lock()
 		*slot = nil
 		s.mu.Unlock()
@@ -45,6 +54,9 @@ func (s *Source) start(slot **flight, run func(context.Context) error) *flight {
 func (s *Source) wait(ctx context.Context, f *flight) error {
 	select {
 	case <-f.done:
+		if f.span.IsValid() {
+			trace.SpanFromContext(ctx).AddLink(verify.SpanLink(f.span, verify.LinkWork))
+		}
 		return own(f.err)
 	case <-ctx.Done():
 		return verify.Unavailable(verify.TrustUnavailable, "the trust data of %s could not be had in time: %w", s.config.GUN, ctx.Err())
@@ -135,7 +147,7 @@ func (s *Source) ask(ctx context.Context, force bool) error {
 			}
 			s.attempts++
 			s.tried = s.config.Clock()
-			f = s.start(&s.asking, s.refresh)
+			f = s.start(ctx, &s.asking, s.refresh)
 		}
 		s.mu.Unlock()
 		if err := s.wait(ctx, f); err != nil && ctx.Err() != nil || !force {
@@ -168,14 +180,14 @@ func (s *Source) load(ctx context.Context) error {
 	}
 	f := s.loading
 	if f == nil {
-		f = s.start(&s.loading, s.loadStored)
+		f = s.start(ctx, &s.loading, s.loadStored)
 	}
 	s.mu.Unlock()
 	return s.wait(ctx, f)
 }
 
 // loadStored is the flight that looks at what is stored.
-func (s *Source) loadStored(ctx context.Context) error {
+func (s *Source) loadStored(ctx context.Context, _ *flight) error {
 	err := s.relyOnStored(ctx)
 	var refusal *verify.Refusal
 	if err != nil && !errors.As(err, &refusal) {
@@ -215,7 +227,9 @@ func (s *Source) relyOnStored(ctx context.Context) error {
 }
 
 // refresh is the flight that asks the service, and remembers how it went.
-func (s *Source) refresh(ctx context.Context) error {
+func (s *Source) refresh(ctx context.Context, f *flight) (err error) {
+	ctx, end := s.traced(ctx, f)
+	defer func() { end(err) }()
 	start := s.config.Clock()
 	changed, err := false, s.load(ctx)
 	if err == nil { // without what was seen before, nothing can be accepted
@@ -241,6 +255,9 @@ func (s *Source) relyOnService(ctx context.Context, now time.Time) (changed bool
 	if err != nil {
 		return false, err
 	}
+	if changed, err = s.catchUp(ctx, h, now); err != nil {
+		return false, err
+	}
 	u := &updater{gun: s.config.GUN, pins: &s.config.Pins, fetcher: s.config.Fetcher, history: h}
 	before := s.state.Load()
 	if before != nil {
@@ -254,7 +271,7 @@ func (s *Source) relyOnService(ctx context.Context, now time.Time) (changed bool
 		return false, unavailable(err)
 	}
 	if repo == u.held {
-		return false, nil
+		return changed, nil
 	}
 	if err := h.save(ctx, repo, now); err != nil {
 		return false, err
@@ -267,13 +284,59 @@ func (s *Source) relyOnService(ctx context.Context, now time.Time) (changed bool
 	return true, nil
 }
 
+// catchUp relies on what another process that shares the store accepted meanwhile,
+// if that is newer. Who asks a service that was rolled back would otherwise go on
+// with what it has, although others know that it was replaced.
+func (s *Source) catchUp(ctx context.Context, h *history, now time.Time) (changed bool, err error) {
+	before := s.state.Load()
+	if before != nil && !h.has(roleRoot, before.repo.root.version+1) && !h.has(roleTimestamp, before.repo.timestamp.version+1) {
+		return false, nil
+	}
+	repo, index, err := h.load(ctx, &s.config.Pins)
+	var refusal *verify.Refusal
+	if errors.As(err, &refusal) { // under other pins it may be good
+		return false, nil
+	}
+	if err != nil || repo == nil || before != nil && !repo.newerThan(before.repo) {
+		return false, err
+	}
+	c, err := h.readCommit(ctx, h.commits[index])
+	if err != nil {
+		return false, unavailable(err)
+	}
+	st := newState(repo, s.config.RoleOrder, c.At)
+	if before != nil {
+		st.follow(before, now)
+	}
+	s.state.Store(st)
+	return true, nil
+}
+
+// has tells whether a role's file of at least a version is stored.
+func (h *history) has(role string, version int64) bool {
+	return len(h.files[role]) > 0 && h.files[role][0].number >= version
+}
+
+// newerThan tells whether a repository's root or, under the same root, timestamp is.
+func (r *repository) newerThan(other *repository) bool {
+	if r.root.version != other.root.version {
+		return r.root.version > other.root.version
+	}
+	return r.timestamp.version > other.timestamp.version
+}
+
 // Run refreshes in the background until ctx ends, and then waits until no
 // refresh is under way. It returns ctx's error.
 func (s *Source) Run(ctx context.Context) error {
 	defer s.settle()
 	failures := 0
-	// Many Sources start together: they spread over the first tenth.
-	timer := time.NewTimer(rand.N(s.config.Refresh/10 + 1)) //nolint:gosec // nobody gains from guessing it
+	// Many Sources start together, and spread their questions: over a tenth of the
+	// time between two, or less where nothing can be served before the answer.
+	spread := s.config.Refresh / 10
+	if err := s.load(ctx); err == nil && s.state.Load() == nil {
+		spread = min(spread, eager)
+	}
+	timer := time.NewTimer(rand.N(spread + 1)) //nolint:gosec // nobody gains from guessing it
 	defer timer.Stop()
 	for {
 		select {

@@ -24,12 +24,12 @@ const (
 // longer ones.
 const maxRoleName = 255
 
-// authority is who may sign for a role.
+// authority is who may sign for a role; newAuthority makes it.
 type authority struct {
 	role      string
 	keyIDs    []string // as listed
 	keys      []*Key
-	threshold int
+	threshold int      // at least 1
 	excluded  []string // why listed keys don't count, for the message
 }
 
@@ -37,9 +37,6 @@ type authority struct {
 // keys that did. Signatures by others say nothing. The error is a Refusal with
 // SignatureInvalid.
 func (a *authority) verify(message []byte, signatures []signature) ([]*Key, error) {
-	if a.threshold < 1 {
-		return nil, verify.Refuse(verify.SignatureInvalid, "role %s has a threshold of %d; it has to be at least 1", a.role, a.threshold)
-	}
 	var signers []*Key
 	notes := slices.Clone(a.excluded)
 	for _, s := range signatures {

@@ -25,6 +25,7 @@ type wireRoot struct {
 		KeyIDs    []string `json:"keyids"`
 		Threshold int      `json:"threshold"`
 	} `json:"roles"`
+	Consistent bool `json:"consistent_snapshot"` // makes no difference, but has to be what it is
 }
 
 // openRoot reads a root and verifies that it is signed by itself (T3). That

@@ -3,6 +3,7 @@ package notary_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"testing"
@@ -180,6 +181,7 @@ func TestRootCertificates(t *testing.T) {
 		{"a CA's", ca, verify.SignatureInvalid, "no CA"},
 		{"CA and leaf", bundle(ca, leaf), verify.SignatureInvalid, "no CA"},
 		{"two leaves", bundle(leaf, with(func(*notarytest.Certificate) {})), verify.SignatureInvalid, "no CA"},
+		{"signed with SHA-1", with(func(c *notarytest.Certificate) { c.Algorithm = x509.ECDSAWithSHA1 }), verify.SignatureInvalid, "SHA1"},
 		{"expired", with(func(c *notarytest.Certificate) { c.NotAfter = notarytest.Epoch.Add(-1e9) }), verify.MetadataExpired, "certificate"},
 		{"not yet valid", with(func(c *notarytest.Certificate) { c.NotBefore = notarytest.Epoch.Add(1e9) }), verify.MetadataExpired, "certificate"},
 	}

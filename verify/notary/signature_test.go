@@ -2,9 +2,13 @@ package notary_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -185,6 +189,7 @@ func TestAttack7_KeysThatArentWhatTheySay(t *testing.T) {
 		"no bytes":                 ecdsa.With(func(k *notarytest.Key) { k.Public = nil }),
 		"bytes after the key":      ecdsa.With(func(k *notarytest.Key) { k.Public = append(bytes.Clone(k.Public), 0) }),
 		"RSA of 1024 bits":         weakRSA(t),
+		"RSA of 8193 bits":         slowRSA(t),
 		"curve P-224":              weakCurve(t),
 		"certificate and garbage":  notarytest.RootKey(t, gun).With(func(k *notarytest.Key) { k.Public = append(bytes.Clone(k.Public), "garbage"...) }),
 		"nine certificates":        notarytest.RootKey(t, gun).With(func(k *notarytest.Key) { k.Public = bytes.Repeat(k.Public, 9) }),
@@ -197,6 +202,27 @@ func TestAttack7_KeysThatArentWhatTheySay(t *testing.T) {
 			w.wantRefused(verify.SignatureInvalid, "root lists key")
 		})
 	}
+}
+
+// shortSalt signs with a salt of 20 bytes, whatever it is asked for.
+type shortSalt struct{ crypto.Signer }
+
+func (s shortSalt) Sign(random io.Reader, sum []byte, _ crypto.SignerOpts) ([]byte, error) {
+	return s.Signer.Sign(random, sum, &rsa.PSSOptions{SaltLength: 20, Hash: crypto.SHA256})
+}
+
+// TestSaltOfRSAPSS: the reference client signs with 32 bytes of salt, and accepts
+// no other length.
+func TestSaltOfRSAPSS(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(r *notarytest.Repository) {
+		key := notarytest.FromSigner(t, shortSalt{private})
+		r.Targets.Keys = []*notarytest.Key{key.With(func(k *notarytest.Key) { k.KeyType, k.Method = "rsa", "rsapss" })}
+	})
+	w.wantRefused(verify.SignatureInvalid, "targets is validly signed by 0")
 }
 
 func TestAttack7_IDThatIsntTheKeys(t *testing.T) {

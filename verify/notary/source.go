@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/trustmirror/trustmirror/verify"
 )
 
@@ -37,6 +39,8 @@ type Config struct {
 	Clock func() time.Time
 	// OnRefresh is told of each time the service was asked; nil means nobody is.
 	OnRefresh func(Refreshed)
+	// Tracer makes a span of each refresh; nil means that none is traced.
+	Tracer trace.Tracer
 }
 
 // Refreshed tells how a refresh went.
@@ -140,6 +144,8 @@ func (s *Source) Target(ctx context.Context, tag string) (verify.Target, error) 
 	if err != nil {
 		return verify.Target{}, err
 	}
+	verify.NoteSource(ctx, sourceNotary)
+	noteVersions(ctx, st)
 	v, ok := st.verdicts[tag]
 	if !ok {
 		if st, err = s.newer(ctx); err != nil {
@@ -159,6 +165,8 @@ func (s *Source) Targets(ctx context.Context) (*verify.TargetSet, error) {
 	if err != nil {
 		return nil, err
 	}
+	verify.NoteSource(ctx, sourceNotary)
+	noteVersions(ctx, st)
 	return st.targets(s.config.Clock()), nil
 }
 

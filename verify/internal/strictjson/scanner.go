@@ -14,10 +14,11 @@ import (
 // the value at pos.
 type scanner struct {
 	options
-	data  []byte
-	pos   int
-	stack []frame
-	types fieldCache
+	data   []byte
+	pos    int
+	values int // begun so far
+	stack  []frame
+	types  fieldCache
 }
 
 // frame is an object or an array that is being read.
@@ -122,6 +123,9 @@ func (s *scanner) member(f *frame) (reflect.Type, error) {
 
 // value reads a scalar, or opens an object or an array.
 func (s *scanner) value(t reflect.Type) error {
+	if s.values++; s.maxValues > 0 && s.values > s.maxValues {
+		return s.fail("more than %d values", s.maxValues)
+	}
 	switch c := s.peek(); {
 	case c == '{':
 		return s.open(frame{typ: container(t), exact: make(map[string]struct{}), folded: s.foldedNames()})

@@ -43,6 +43,7 @@ type Option func(*options)
 type options struct {
 	maxDepth  int
 	maxBytes  int        // 0: what the caller holds in memory anyway
+	maxValues int        // 0: as many as there are
 	foldDepth int        // -1: at every depth
 	exact     [][]string // paths of objects whose members are compared exactly
 	known     bool       // refuse members that the struct doesn't have
@@ -55,6 +56,11 @@ func MaxDepth(n int) Option { return func(o *options) { o.maxDepth = n } }
 // MaxBytes bounds the document's size; by default whatever the caller could
 // hold in memory is read.
 func MaxBytes(n int) Option { return func(o *options) { o.maxBytes = n } }
+
+// MaxValues bounds how many values there are, objects and arrays among them: each
+// takes far more memory once it is decoded than the two bytes that it may have. By
+// default it isn't bounded.
+func MaxValues(n int) Option { return func(o *options) { o.maxValues = n } }
 
 // FoldDepth limits to the outermost n levels (the document itself is the first)
 // the rule that two names in one object must not be equal when case-folded. By

@@ -96,6 +96,7 @@ type Certificate struct {
 	CommonName          string
 	NotBefore, NotAfter time.Time
 	CA                  bool
+	Algorithm           x509.SignatureAlgorithm // zero: what suits the key, with SHA-256
 }
 
 // Certified lists the same ECDSA or RSA key pair as a self-signed certificate.
@@ -109,7 +110,7 @@ func (k *Key) Certified(tb testing.TB, c Certificate) *Key {
 		SerialNumber: serial, Subject: pkix.Name{CommonName: c.CommonName},
 		NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
-		BasicConstraintsValid: true, IsCA: c.CA,
+		BasicConstraintsValid: true, IsCA: c.CA, SignatureAlgorithm: c.Algorithm,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, k.signer.Public(), k.signer)
 	if err != nil {

@@ -1,0 +1,94 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/trustmirror/trustmirror/storage"
+)
+
+// gateStore is the store as the Gate uses it: each question to it is a span, and
+// what it sets aside is told of.
+type gateStore struct {
+	*storage.Store
+	trace   tracing
+	observe func(Event)
+}
+
+func (s *gateStore) Admissions(ctx context.Context, repository string, d digest.Digest) ([]storage.Admission, error) {
+	ctx, step := s.trace.begin(ctx, "storage.admissions")
+	records, err := s.Store.Admissions(ctx, repository, d)
+	step.end(err)
+	return records, err
+}
+
+func (s *gateStore) Expected(ctx context.Context, repository string, d digest.Digest) ([]storage.Admission, error) {
+	ctx, step := s.trace.begin(ctx, "storage.expected")
+	records, err := s.Store.Expected(ctx, repository, d)
+	step.end(err)
+	return records, err
+}
+
+func (s *gateStore) Admit(ctx context.Context, records ...storage.Admission) error {
+	ctx, step := s.trace.begin(ctx, "storage.admit")
+	err := s.Store.Admit(ctx, records...)
+	step.end(err)
+	return err
+}
+
+func (s *gateStore) Expect(ctx context.Context, records ...storage.Admission) error {
+	ctx, step := s.trace.begin(ctx, "storage.expect")
+	err := s.Store.Expect(ctx, records...)
+	step.end(err)
+	return err
+}
+
+func (s *gateStore) BoundTag(ctx context.Context, repository, tag string, signed digest.Digest) (digest.Digest, error) {
+	ctx, step := s.trace.begin(ctx, "storage.tag")
+	d, err := s.Store.BoundTag(ctx, repository, tag, signed)
+	step.end(err)
+	return d, err
+}
+
+// ReadDocument is the store's, which sets aside what is damaged by itself.
+func (s *gateStore) ReadDocument(ctx context.Context, d digest.Digest, limit int64) ([]byte, error) {
+	ctx, step := s.trace.begin(ctx, "storage.read")
+	raw, err := s.Store.ReadDocument(ctx, d, limit)
+	if err != nil {
+		if corrupt := (*storage.CorruptError)(nil); errors.As(err, &corrupt) {
+			s.observe(Event{Kind: Quarantined})
+		}
+	}
+	step.bytes(int64(len(raw)))
+	step.end(err)
+	return raw, err
+}
+
+func (s *gateStore) OpenContent(ctx context.Context, d digest.Digest) (*storage.Content, error) {
+	ctx, step := s.trace.begin(ctx, "storage.open")
+	content, err := s.Store.OpenContent(ctx, d)
+	if content != nil {
+		step.bytes(content.Size)
+	}
+	step.end(err)
+	return content, err
+}
+
+func (s *gateStore) Put(ctx context.Context, d digest.Digest, size int64, r io.Reader) error {
+	ctx, step := s.trace.begin(ctx, "storage.put")
+	err := s.Store.Put(ctx, d, size, r)
+	step.bytes(size)
+	step.end(err)
+	return err
+}
+
+func (s *gateStore) Quarantine(ctx context.Context, d digest.Digest) error {
+	ctx, step := s.trace.begin(ctx, "storage.quarantine")
+	s.observe(Event{Kind: Quarantined})
+	err := s.Store.Quarantine(ctx, d)
+	step.end(err)
+	return err
+}
