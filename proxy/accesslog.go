@@ -19,14 +19,14 @@ func (s *server) logAccess(x *exchange, a answer, took time.Duration) {
 	attrs := []slog.Attr{
 		slog.String("method", bounded(x.r.Method, maxLogged)),
 		slog.String("route", x.route),
-		slog.String("name", bounded(name, maxLogged)),
-		slog.String("reference", bounded(reference, maxLogged)),
+		slog.String("name", owned(name)),
+		slog.String("reference", owned(reference)),
 		slog.Int("status", a.status),
 		slog.Int64("bytes", x.w.bytes),
 		slog.Duration("duration", took),
 		slog.String("outcome", string(a.outcome)),
 		slog.String("client", x.r.RemoteAddr),
-		slog.String("user_agent", bounded(x.r.UserAgent(), maxLogged)),
+		slog.String("user_agent", owned(x.r.UserAgent())),
 	}
 	if a.reason != "" {
 		attrs = append(attrs, slog.String("reason", string(a.reason)), slog.String("message", bounded(a.message, maxMessage)))

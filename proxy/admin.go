@@ -22,8 +22,16 @@ type AdminConfig struct {
 	// Expiry is added to the body of /readyz as "expiry", whatever the status is:
 	// what is to expire and when. Nil: nothing is. It encodes as JSON.
 	Expiry func() any
+	// Configuration is added to the body of /readyz as "configuration", whatever
+	// the status is: whether it could be read when it changed last. As Expiry.
+	Configuration func() any
+	// Images is added to the body of /readyz as "images", whatever the status is:
+	// of each image whether its trust source is usable, or why not. As Expiry.
+	Images func() any
 	// Metrics answers /metrics; nil means that there are none.
 	Metrics http.Handler
+	// Status answers everything else: the status page. Nil means that there is none.
+	Status http.Handler
 }
 
 // NewAdmin makes the handler for the admin address. /healthz answers 200 as long
@@ -41,6 +49,12 @@ func NewAdmin(config AdminConfig) http.Handler {
 		if config.Expiry != nil {
 			report.Expiry = config.Expiry()
 		}
+		if config.Configuration != nil {
+			report.Configuration = config.Configuration()
+		}
+		if config.Images != nil {
+			report.Images = config.Images()
+		}
 		status := http.StatusOK
 		if !report.Ready {
 			status = http.StatusServiceUnavailable
@@ -50,13 +64,19 @@ func NewAdmin(config AdminConfig) http.Handler {
 	if config.Metrics != nil {
 		mux.Handle("GET /metrics", config.Metrics)
 	}
-	return mux
+	if config.Status != nil {
+		mux.Handle("GET /", config.Status)
+	}
+	return onlyByOwnName(mux)
 }
 
 type readiness struct {
 	Ready  bool              `json:"ready"`
 	Checks map[string]string `json:"checks"` // "ok", or why not
 	Expiry any               `json:"expiry,omitempty"`
+
+	Configuration any `json:"configuration,omitempty"`
+	Images        any `json:"images,omitempty"`
 }
 
 func runChecks(ctx context.Context, checks map[string]Check) readiness {

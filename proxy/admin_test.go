@@ -71,6 +71,17 @@ func TestAdminTellsExpiryAndMetrics(t *testing.T) {
 	}
 }
 
+func TestAdminHasTheStatusPage(t *testing.T) {
+	admin := NewAdmin(AdminConfig{Status: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
+	for path, want := range map[string]int{"/": http.StatusTeapot, "/refusals": http.StatusTeapot, "/healthz": 200, "/readyz": 200} {
+		rec := httptest.NewRecorder()
+		admin.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		if rec.Code != want {
+			t.Errorf("%s: %d, want %d", path, rec.Code, want)
+		}
+	}
+}
+
 func TestAdminHasNothingElse(t *testing.T) {
 	admin := NewAdmin(AdminConfig{})
 	for request, status := range map[[2]string]int{

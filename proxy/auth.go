@@ -46,6 +46,9 @@ func (s *server) authenticate(x *exchange) error {
 	var challenge auth.Challenge
 	if errors.As(err, &challenge) {
 		challenge.SetHeaders(x.r, x.w)
+		if x.r.Header.Get("Authorization") != "" {
+			return errPassword
+		}
 		return errUnauthorized
 	}
 	if err != nil {

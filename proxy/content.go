@@ -20,8 +20,8 @@ type span struct {
 
 // writeContent sends content whole or the range that the client asks for; for
 // HEAD all but the body. It is never re-encoded. Errors before the first byte of
-// the response leave the response unwritten.
-func (x *exchange) writeContent(content *storage.Content, mediaType string) error {
+// the response leave the response unwritten. The pull is told how far it is.
+func (x *exchange) writeContent(content *storage.Content, mediaType string, pull *Pull) error {
 	etag := `"` + content.Digest.String() + `"`
 	h := x.w.Header()
 	if matches(x.r.Header.Values("If-None-Match"), etag) {
@@ -50,6 +50,8 @@ func (x *exchange) writeContent(content *storage.Content, mediaType string) erro
 	if x.r.Method == http.MethodHead {
 		return nil
 	}
+	pull.size.Store(part.length)
+	x.w.sent = &pull.sent
 	// The inner reader, because a file is sent without being copied.
 	_, err = io.CopyN(x.w, content.ReadSeekCloser, part.length)
 	if errors.Is(err, io.EOF) {

@@ -27,6 +27,9 @@ const (
 	reasonMethod       verify.Reason = "read_only"
 	reasonReferrers    verify.Reason = "referrers_unsupported"
 	reasonUnauthorized verify.Reason = "unauthorized"
+	reasonCertificate  verify.Reason = "client_certificate"
+	reasonClientLimit  verify.Reason = "client_rate_limited"
+	reasonLoop         verify.Reason = "loop"
 	reasonTimeout      verify.Reason = "timeout"
 	reasonInterrupted  verify.Reason = "interrupted"
 	reasonInternal     verify.Reason = "internal"
@@ -75,6 +78,7 @@ var (
 	errQuery        = &requestError{reasonQuery, "the query string of the request is malformed", nil}
 	errPageNumber   = &requestError{reasonPage, "n has to be a whole number from 0 up", nil}
 	errUnauthorized = &requestError{reasonUnauthorized, "this mirror asks for a user and a password: use docker login", nil}
+	errPassword     = &requestError{reasonUnauthorized, "the user or the password is wrong: use docker login again", nil}
 
 	errManyNamespaces = &requestError{reasonName, "the request has more than one ns parameter: name one registry", nil}
 )
@@ -110,6 +114,7 @@ func answerTo(err error, route string) answer {
 		unavailable *verify.UnavailableError
 		invalid     *verify.InvalidError
 		request     *requestError
+		limited     *limitError
 	)
 	switch {
 	case errors.As(err, &refusal):
@@ -136,6 +141,11 @@ func answerTo(err error, route string) answer {
 		return answerInvalid(invalid)
 	case errors.As(err, &request):
 		return answerRequest(request)
+	case errors.As(err, &limited):
+		return answer{
+			status: http.StatusTooManyRequests, code: errcode.ErrorCodeTooManyRequests, outcome: outcomeRateLimited,
+			reason: reasonClientLimit, message: limited.Error(), retryAfter: limited.after,
+		}.retriable()
 	case errors.Is(err, context.DeadlineExceeded):
 		return answer{
 			status: http.StatusServiceUnavailable, code: errcode.ErrorCodeUnavailable, outcome: outcomeUnavailable,
@@ -198,7 +208,9 @@ func answerRequest(e *requestError) answer {
 		a.status, a.code = http.StatusRequestedRangeNotSatisfiable, errcode.ErrorCodeRangeInvalid
 	case reasonPage:
 		a.status, a.code = http.StatusBadRequest, errcode.ErrorCodePaginationNumberInvalid
-	case reasonUnauthorized:
+	case reasonLoop:
+		a.status, a.code, a.outcome = http.StatusLoopDetected, errcode.ErrorCodeUnavailable, outcomeUnavailable
+	case reasonUnauthorized, reasonCertificate:
 		a.status, a.code, a.outcome = http.StatusUnauthorized, errcode.ErrorCodeUnauthorized, outcomeDenied
 	default:
 		a.status, a.code = http.StatusBadRequest, errcode.ErrorCodeNameInvalid

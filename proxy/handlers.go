@@ -25,12 +25,15 @@ func (s *server) manifest(x *exchange) error {
 		return err
 	}
 	x.ref = ref
-	content, admission, err := open(x.r.Context(), ref, s.gate.Manifest)
+	ctx := x.asked()
+	s.pulls.Begin(&ctx.pull)
+	defer s.pulls.End(&ctx.pull)
+	content, admission, err := open(ctx, ref, s.gate.Manifest)
 	if err != nil {
 		return err
 	}
 	defer content.Close()
-	return x.writeContent(content, admission.MediaType)
+	return x.writeContent(content, admission.MediaType, &ctx.pull)
 }
 
 func (s *server) blob(x *exchange) error {
@@ -39,12 +42,15 @@ func (s *server) blob(x *exchange) error {
 		return err
 	}
 	x.ref = ref
-	content, _, err := open(x.r.Context(), ref, s.gate.Blob)
+	ctx := x.asked()
+	s.pulls.Begin(&ctx.pull)
+	defer s.pulls.End(&ctx.pull)
+	content, _, err := open(ctx, ref, s.gate.Blob)
 	if err != nil {
 		return err
 	}
 	defer content.Close()
-	return x.writeContent(content, "application/octet-stream")
+	return x.writeContent(content, "application/octet-stream", &ctx.pull)
 }
 
 // open asks the gate, and takes no other digest than the one asked for.
@@ -76,7 +82,7 @@ func (s *server) tags(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	all, err := s.gate.Tags(x.r.Context(), ref)
+	all, err := s.gate.Tags(x.asked(), ref)
 	if err != nil {
 		return err
 	}

@@ -39,13 +39,15 @@ func BenchmarkLargeLayer(b *testing.B) {
 		b.Fatal(err)
 	}
 	release.Platforms[0].Config = config
-	describe := func(mediaType string) func(string, map[string]any) {
-		return func(platform string, doc map[string]any) {
+	describe := func(mediaType string, d digest.Digest, size int64) verifytest.Format {
+		return verifytest.Format{Layers: "tar", Change: func(platform string, doc map[string]any) {
 			if platform != "" {
-				doc["layers"] = []any{map[string]any{"mediaType": mediaType, "digest": layer, "size": size}}
+				doc["layers"] = []any{map[string]any{"mediaType": mediaType, "digest": d, "size": size}}
 			}
-		}
+		}}
 	}
+	// Signed with another layer, so that the copy's rests on its diff ID.
+	signed := describe("application/vnd.docker.image.rootfs.diff.tar.gzip", digest.FromString("compressed"), size/4)
 	b.SetBytes(clients * size)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -67,8 +69,7 @@ func BenchmarkLargeLayer(b *testing.B) {
 			}
 			return true
 		})
-		// Signed with another layer, so that the copy's rests on its diff ID.
-		m.publish("1", release, verifytest.Format{}, verifytest.Format{Layers: "tar", Change: describe("application/vnd.docker.image.rootfs.diff.tar")})
+		m.publish("1", release, signed, describe("application/vnd.docker.image.rootfs.diff.tar", layer, size))
 		m.start()
 		if a := m.get(ecrName, "manifests", "1"); a.status != http.StatusOK {
 			b.Fatalf("%d %s", a.status, a.body)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/opencontainers/go-digest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/trustmirror/trustmirror/proxy"
 	"github.com/trustmirror/trustmirror/proxy/upstream"
@@ -37,9 +39,15 @@ type mirror struct {
 	t         testing.TB
 	hub, ecr  *verifytest.Registry
 	repo      *notarytest.Repository
+	pins      *notary.Pins // nil: those of the repository
 	roleOrder []string
 	clock     notarytest.Clock
 	store     *storage.Store
+	tracing   proxy.Tracing
+	log       *slog.Logger
+	audit     *audit // nil: in benchmarks
+	handler   http.Handler
+	answering sync.WaitGroup // requests, until their handlers have returned
 	url       string
 
 	mu        sync.Mutex // guards decisions
@@ -52,14 +60,29 @@ func newMirror(t testing.TB) *mirror {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &mirror{
+	m := &mirror{
 		t: t, hub: verifytest.NewRegistry(), ecr: verifytest.NewRegistry(),
 		repo: notarytest.New(t, hubName), store: store,
 	}
+	if t, ok := t.(*testing.T); ok {
+		m.audit = newAudit(t)
+		m.tracing = m.audit.tracing()
+	}
+	return m
+}
+
+// decided is told each decision.
+func (m *mirror) decided(ctx context.Context, d verify.Decision) {
+	if m.audit != nil {
+		m.audit.decided(ctx, d)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.decisions = append(m.decisions, d)
 }
 
 // start starts the mirror on what is stored. Its pins are the keys that the
-// repository has now.
+// repository has when it is started first.
 func (m *mirror) start() {
 	m.t.Helper()
 	serve := func(h http.Handler) string {
@@ -67,7 +90,15 @@ func (m *mirror) start() {
 		m.t.Cleanup(s.Close)
 		return s.URL
 	}
-	options := upstream.Options{Keychain: authn.NewMultiKeychain(), Now: m.clock.Now}
+	if m.pins == nil {
+		pins := m.repo.Pins()
+		m.pins = &pins
+	}
+	var tracer trace.Tracer
+	if m.tracing.Provider != nil {
+		tracer = m.tracing.Provider.Tracer("")
+	}
+	options := upstream.Options{Keychain: authn.NewMultiKeychain(), Now: m.clock.Now, TracerProvider: m.tracing.Provider}
 	service, err := upstream.NewNotary(upstream.NotaryConfig{URL: serve(m.repo.Service()), Options: options})
 	if err != nil {
 		m.t.Fatal(err)
@@ -81,7 +112,7 @@ func (m *mirror) start() {
 	}
 	m.t.Cleanup(client.Close)
 	source, err := notary.New(notary.Config{
-		GUN: hubName, Pins: m.repo.Pins(), RoleOrder: m.roleOrder, Fetcher: service, Store: m.store.Trust(), Clock: m.clock.Now,
+		GUN: hubName, Pins: *m.pins, RoleOrder: m.roleOrder, Fetcher: service, Store: m.store.Trust(), Clock: m.clock.Now, Tracer: tracer,
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -94,22 +125,25 @@ func (m *mirror) start() {
 		m.t.Fatal(err)
 	}
 	gate, err := verify.NewGate(verify.GateConfig{
-		Policy: policy, Fetcher: client, Store: m.store, Clock: m.clock.Now,
-		Decided: func(_ context.Context, d verify.Decision) {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.decisions = append(m.decisions, d)
-		},
+		Policy: policy, Fetcher: client, Store: m.store, Clock: m.clock.Now, Tracer: tracer,
+		Decided: m.decided,
 	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(gate.Close)
-	handler, err := proxy.New(proxy.Config{Gate: gate, Registries: policy.Registries(), DefaultRegistry: "docker.io"})
+	m.handler, err = proxy.New(proxy.Config{
+		Gate: gate, Registries: policy.Registries(), DefaultRegistry: "docker.io", Tracing: m.tracing, Log: m.log,
+		Decided: m.decided,
+	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.url = serve(handler)
+	m.url = serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m.answering.Add(1)
+		defer m.answering.Done()
+		m.handler.ServeHTTP(w, r)
+	}))
 }
 
 // publish pushes a release to both registries and signs it on the Hub.
@@ -149,11 +183,20 @@ func (m *mirror) get(name, kind, reference string) answer {
 	return got
 }
 
-func (m *mirror) do(method, url string) answer {
+// do sends a request, with header lines "Name: value". Its answer is audited.
+func (m *mirror) do(method, url string, header ...string) answer {
 	m.t.Helper()
 	req, err := http.NewRequestWithContext(m.t.Context(), method, url, http.NoBody)
 	if err != nil {
 		m.t.Fatal(err)
+	}
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Add(name, value)
+	}
+	var id string
+	if m.audit != nil && req.Header.Get("Traceparent") == "" {
+		id = m.audit.trace(req)
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -164,7 +207,11 @@ func (m *mirror) do(method, url string) answer {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return answer{res.StatusCode, res.Header, body}
+	a := answer{res.StatusCode, res.Header, body}
+	if id != "" {
+		m.audit.check(req, id, a)
+	}
+	return a
 }
 
 // pull pulls a document by tag or digest and all that it leads to. It returns the

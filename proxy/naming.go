@@ -99,15 +99,17 @@ func (n naming) registry(ns []string, host, name string) (registry, repository s
 	return n.fallback, name, nil
 }
 
-// ofHost finds the configured registry that a Host header names.
+// ofHost finds the configured registry that a Host header names. A dot at the end
+// says that the name is whole, and changes nothing about whose it is.
 func (n naming) ofHost(host string) (string, bool) {
-	if registry := verify.CanonicalRegistry(host); n.registries[registry] {
-		return registry, true
-	}
 	bare, _, err := net.SplitHostPort(host)
 	if err != nil {
-		return "", false // no port
+		bare = host // no port
 	}
-	registry := verify.CanonicalRegistry(bare)
-	return registry, n.registries[registry]
+	for _, name := range []string{host, strings.TrimSuffix(bare, ".")} {
+		if registry := verify.CanonicalRegistry(name); n.registries[registry] {
+			return registry, true
+		}
+	}
+	return "", false
 }

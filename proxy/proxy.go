@@ -10,6 +10,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,9 +62,31 @@ type Config struct {
 	// Empty: anybody may pull.
 	Htpasswd string
 
+	// ClientCAs are those that clients' certificates have to be from, at the time of
+	// each request. nil, or nil returned: clients need none.
+	ClientCAs func() *x509.CertPool
+	// RateLimit bounds how often one client address asks. Zero: it isn't bounded.
+	RateLimit RateLimit
+	// Via is this mirror's loop.ID: a request that has it came back to where it
+	// was sent from, and is refused. Empty: no request is.
+	Via string
+
 	// WriteTimeout is how long a client may take to accept each MiB of a response;
 	// one that is slower is cut off. 0: one minute.
 	WriteTimeout time.Duration
+
+	// Decided is told each refusal for which the Gate wasn't asked, as of a registry
+	// that isn't configured. nil: nobody is. It must not block. AskedOf its context
+	// is the request, as it is of what the Gate is asked.
+	Decided func(context.Context, verify.Decision)
+	// Pulls is told of the manifests and blobs that clients ask for. nil: nobody is.
+	Pulls Pulls
+
+	// Tracing says how requests are traced. Zero: they aren't.
+	Tracing Tracing
+	// Observe is told of each request once it is over. nil: nobody is. It must not
+	// block.
+	Observe func(Event)
 
 	// Log gets one line for each request. nil: nothing is logged.
 	Log *slog.Logger
@@ -83,6 +106,13 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	limiter, err := newLimiter(c.RateLimit, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	if c.ClientCAs == nil {
+		c.ClientCAs = func() *x509.CertPool { return nil }
+	}
 	if c.WriteTimeout < 0 {
 		return nil, fmt.Errorf("proxy: the write timeout is %v: it must not be negative", c.WriteTimeout)
 	}
@@ -92,14 +122,23 @@ func New(c Config) (http.Handler, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &server{
+	if c.Pulls == nil {
+		c.Pulls = noPulls{}
+	}
+	return c.Tracing.wrap(&server{
 		gate:         c.Gate,
 		naming:       naming,
 		users:        users,
+		clientCAs:    c.ClientCAs,
+		limiter:      limiter,
+		via:          c.Via,
 		router:       newRouter(),
 		writeTimeout: c.WriteTimeout,
 		log:          c.Log,
-	}, nil
+		decided:      c.Decided,
+		pulls:        c.Pulls,
+		observe:      c.Observe,
+	}), nil
 }
 
 // server is immutable once made.
@@ -107,9 +146,15 @@ type server struct {
 	gate         Gate
 	naming       naming
 	users        auth.AccessController // nil: anybody may pull
+	clientCAs    func() *x509.CertPool // returns nil where clients need no certificate
+	limiter      *limiter              // nil: clients may ask as often as they like
+	via          string
 	router       *mux.Router
 	writeTimeout time.Duration
 	log          *slog.Logger
+	decided      func(context.Context, verify.Decision) // nil: nobody is told
+	pulls        Pulls                                  // never nil
+	observe      func(Event)                            // nil: nobody is told
 }
 
 // exchange is one request and its response; its handler's goroutine owns it.
@@ -117,6 +162,7 @@ type exchange struct {
 	w     *responseWriter
 	r     *http.Request
 	query url.Values
+	began time.Time
 
 	route     string     // name of the matched route, or ""
 	name      string     // repository as the path names it, decoded
@@ -126,10 +172,12 @@ type exchange struct {
 
 // ServeHTTP answers one request and logs it.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	started := time.Now()
-	x := &exchange{w: newResponseWriter(w, s.writeTimeout), r: r}
+	x := &exchange{w: newResponseWriter(w, s.writeTimeout), r: r, began: time.Now()}
 	a := s.answer(x)
-	s.logAccess(x, a, time.Since(started))
+	took := time.Since(x.began)
+	s.noteSpan(x, a)
+	s.logAccess(x, a, took)
+	s.tell(x, a, took)
 	if a.abort {
 		// Returning would end the response as if it were whole.
 		panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http is told to cut the connection
@@ -139,6 +187,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer runs the handler and, where it fails, writes the error.
 func (s *server) answer(x *exchange) answer {
 	err := s.serveRecovering(x)
+	s.tellRefusal(x, err)
 	switch {
 	case err == nil:
 		return answer{status: x.w.status, outcome: outcomeServed}
@@ -178,7 +227,7 @@ func (s *server) serve(x *exchange) error {
 	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
 		return errMethod
 	}
-	if err := s.authenticate(x); err != nil {
+	if err := s.enter(x); err != nil {
 		return err
 	}
 	query, err := url.ParseQuery(x.r.URL.RawQuery)

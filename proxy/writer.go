@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -27,6 +28,8 @@ type responseWriter struct {
 
 	status int   // 0 until the header is written
 	bytes  int64 // of the body, as sent
+
+	sent *atomic.Int64 // bytes, for others to read meanwhile; nil: nobody does
 }
 
 func newResponseWriter(w http.ResponseWriter, timeout time.Duration) *responseWriter {
@@ -52,7 +55,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	}
 	w.extend()
 	n, err := w.ResponseWriter.Write(p)
-	w.bytes += int64(n)
+	w.count(int64(n))
 	return n, err
 }
 
@@ -71,7 +74,7 @@ func (w *responseWriter) ReadFrom(r io.Reader) (total int64, err error) {
 		w.extend()
 		n, err := io.CopyN(w.ResponseWriter, limited.R, min(limited.N, writeChunk))
 		limited.N -= n
-		w.bytes += n
+		w.count(n)
 		total += n
 		if errors.Is(err, io.EOF) {
 			return total, nil
@@ -81,6 +84,13 @@ func (w *responseWriter) ReadFrom(r io.Reader) (total int64, err error) {
 		}
 	}
 	return total, nil
+}
+
+func (w *responseWriter) count(n int64) {
+	w.bytes += n
+	if w.sent != nil {
+		w.sent.Store(w.bytes)
+	}
 }
 
 // extend gives the client time for the next chunk. Writers without deadlines

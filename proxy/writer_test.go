@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
 	"github.com/trustmirror/trustmirror/verify"
 )
 
@@ -44,6 +46,13 @@ func (l sendfileListener) Accept() (net.Conn, error) {
 }
 
 func TestFilesAreSentByTheKernel(t *testing.T) {
+	t.Run("untraced", func(t *testing.T) { testFilesAreSentByTheKernel(t) })
+	t.Run("traced", func(t *testing.T) {
+		testFilesAreSentByTheKernel(t, func(c *Config) { c.Tracing.Provider = sdktrace.NewTracerProvider() })
+	})
+}
+
+func testFilesAreSentByTheKernel(t *testing.T, change ...func(*Config)) {
 	const size = 2*writeChunk + 12345
 	path := filepath.Join(t.TempDir(), "blob")
 	if err := os.WriteFile(path, []byte(strings.Repeat("0123456789abcdef", size/16+1)[:size]), 0o600); err != nil {
@@ -61,7 +70,7 @@ func TestFilesAreSentByTheKernel(t *testing.T) {
 		files int   // guarded by mu
 		other []any // guarded by mu
 	)
-	server := httptest.NewUnstartedServer(newHandler(t, gate))
+	server := httptest.NewUnstartedServer(newHandler(t, gate, change...))
 	server.Listener = sendfileListener{server.Listener, func(r io.Reader) {
 		mu.Lock()
 		defer mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -83,19 +85,26 @@ func (e *endpoint) permit(a netip.AddrPort) error {
 	return nil
 }
 
-// dialDirect connects to where the operator said, and remembers how far inside
-// the endpoint itself lies.
+// dialDirect connects to where the operator said.
 func (e *endpoint) dialDirect(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := e.dial(ctx, network, addr, nil)
-	if err != nil {
-		return nil, err
+	if addr == hostPort(e.base) && e.route.Address != "" {
+		addr = e.route.Address
 	}
-	if addr == hostPort(e.base) {
-		if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
+	return e.dial(ctx, network, addr, nil)
+}
+
+// learnReach remembers how far inside the endpoint itself lies, by the connection
+// that a request to it uses: one that stands, with TLS where there is any. Else
+// whoever answers for its name in DNS could make it seem further inside.
+func (e *endpoint) learnReach(ctx context.Context, req *http.Request) context.Context {
+	if proxy, err := e.proxy(req); err != nil || proxy != nil || !sameOrigin(req.URL, e.base) {
+		return ctx
+	}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if a, err := netip.ParseAddrPort(info.Conn.RemoteAddr().String()); err == nil {
 			e.reach.Store(int32(e.hooks.classify(a)))
 		}
-	}
-	return conn, nil
+	}})
 }
 
 // dialGuarded connects to where the server said. The check is on the address
@@ -114,7 +123,7 @@ func (e *endpoint) dial(ctx context.Context, network, addr string, control func(
 	if e.hooks.dial != nil {
 		return e.hooks.dial(ctx, network, addr)
 	}
-	d := net.Dialer{Timeout: e.opts.Timeouts.Dial, Control: control}
+	d := net.Dialer{Timeout: e.opts.Timeouts.Dial, Control: control, Resolver: e.resolver}
 	return d.DialContext(ctx, network, addr)
 }
 

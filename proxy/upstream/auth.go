@@ -26,6 +26,7 @@ const (
 	maxToken    = 24 * time.Hour
 	tokenMargin = 10 * time.Second // a token isn't used so close to its end
 	passwordAge = time.Minute      // a password is read again after this, and after a 401
+	maxIssued   = 1024             // repositories whose authorization is remembered; clients choose names under patterns
 )
 
 // authenticator knows how one endpoint wants to be authenticated to, and holds
@@ -142,6 +143,9 @@ func (a *authenticator) issue(ctx context.Context, repository string) (string, e
 			delete(a.issued, r)
 		}
 	}
+	if len(a.issued) >= maxIssued {
+		clear(a.issued)
+	}
 	a.issued[repository] = auth
 	return auth.header, nil
 }
@@ -175,7 +179,7 @@ func (a *authenticator) forget(challenge *transport.Challenge) {
 
 func (a *authenticator) ping(ctx context.Context) error {
 	c := call{kind: KindPing, path: "/v2/", header: http.Header{"Accept": {"application/json"}}}
-	resp, err := a.e.retry(ctx, a.e.newTries(), func() (*http.Response, error) { return a.e.follow(ctx, c, "") })
+	resp, err := a.e.retry(ctx, a.e.newTries(), c, func(c call) (*http.Response, error) { return a.e.follow(ctx, c, "") })
 	if err != nil {
 		return err
 	}
@@ -278,15 +282,15 @@ func (a *authenticator) realmTransport(repository string, realm *url.URL) http.R
 		if !sameOrigin(req.URL, realm) {
 			return nil, &refusedError{fmt.Sprintf("the token server %s of %s redirects elsewhere, which isn't followed", realm.Host, a.e.name)}
 		}
-		send := func() (*http.Response, error) {
+		send := func(c call) (*http.Response, error) {
 			again := req.Clone(req.Context())
 			again.Header.Del("Referer")
 			return a.e.exchange(again, c)
 		}
 		if req.Method != http.MethodGet {
-			return send()
+			return send(c)
 		}
-		return a.e.retry(req.Context(), a.e.newTries(), send)
+		return a.e.retry(req.Context(), a.e.newTries(), c, send)
 	})
 }
 

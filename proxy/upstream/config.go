@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/trustmirror/trustmirror/verify"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Config says which registries are asked, and how. The zero Config asks every
@@ -39,6 +40,19 @@ type Registry struct {
 	// host or registrable domain, exactly as the registry names it. Empty: none,
 	// and https://auth.docker.io/token for docker.io.
 	TokenRealm string
+	Route
+}
+
+// Route says how to get to a server where its name doesn't lead to it, as when the
+// name leads to trustmirror itself.
+type Route struct {
+	// Address is dialled for the server's URL, host and port; TLS still holds the
+	// server to its name. No proxy of the environment is used then. Empty: what the
+	// name resolves to.
+	Address string
+	// Resolver is a DNS server, IP address and port, that is asked for all names
+	// that lead to the server and to where it sends us. Empty: the system's.
+	Resolver string
 }
 
 // NotaryConfig says how a Notary v1 service is asked.
@@ -54,6 +68,7 @@ type NotaryConfig struct {
 	CAFile string
 	// TokenRealm is as in Registry. That of notary.docker.io is on its own domain.
 	TokenRealm string
+	Route
 	Options
 }
 
@@ -68,6 +83,9 @@ type Credentials struct {
 type Options struct {
 	// UserAgent is sent with every request. Empty: "trustmirror".
 	UserAgent string
+	// Via is the loop.ID that is sent with every request, for this process to know
+	// those that come back to it. Empty: none is sent.
+	Via string
 	// Keychain has the credentials of servers without explicit ones.
 	// Nil: Docker's config.json and credential helpers.
 	Keychain authn.Keychain
@@ -76,6 +94,9 @@ type Options struct {
 	// Observe is told of every request once it is over; it must be quick and safe
 	// for concurrent use. Nil: nobody is told.
 	Observe func(Event)
+	// TracerProvider makes a span of every request, without what could be secret in
+	// its URL. Nil: none.
+	TracerProvider trace.TracerProvider
 	// Now is the clock that tokens and pauses go by. Nil: time.Now.
 	Now func() time.Time
 }

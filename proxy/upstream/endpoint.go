@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/trustmirror/trustmirror/proxy/loop"
 	"github.com/trustmirror/trustmirror/verify"
 )
 
@@ -32,6 +33,9 @@ type endpoint struct {
 	tokenRealm *url.URL // nil: none but its own
 	opts       Options  // defaults filled in
 	hooks      hooks
+	route      Route
+	setting    string        // as messages call where the route is configured
+	resolver   *net.Resolver // nil: the system's
 
 	unavailable verify.Reason // the reason code when it can't be asked
 	limited     verify.Reason // and when it answers 429
@@ -54,6 +58,8 @@ type endpointConfig struct {
 	caFile      string
 	tokenRealm  string
 	credentials Credentials
+	route       Route
+	setting     string // where the configuration says how to get there, for messages
 	unavailable verify.Reason
 	limited     verify.Reason
 	// account names the registry, and the repository in it, under which the
@@ -74,9 +80,12 @@ func newEndpoint(ctx context.Context, c endpointConfig, opts Options, h hooks, t
 		return nil, err
 	}
 	e := &endpoint{
-		name: c.name, base: base, opts: opts, hooks: h.withDefaults(),
+		name: c.name, base: base, opts: opts, hooks: h.withDefaults(), route: c.route, setting: c.setting,
 		unavailable: c.unavailable, limited: c.limited,
 		slots: []chan struct{}{make(chan struct{}, opts.Limits.PerRegistry), total},
+	}
+	if e.resolver, err = c.route.resolver(opts.Timeouts.Dial); err != nil {
+		return nil, err
 	}
 	if c.tokenRealm != "" {
 		if e.tokenRealm, err = parseTokenRealm(c.tokenRealm, base); err != nil {
@@ -104,7 +113,7 @@ func (h hooks) withDefaults() hooks {
 
 func (e *endpoint) newTransport(cas *x509.CertPool, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
 	return &http.Transport{
-		Proxy:                  e.hooks.proxy,
+		Proxy:                  e.proxy,
 		DialContext:            dial,
 		TLSClientConfig:        &tls.Config{RootCAs: cas, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    e.opts.Timeouts.Dial,
@@ -131,6 +140,7 @@ type call struct {
 	object     string     // as messages call it
 	path       string
 	header     http.Header // Accept, Range; without Authorization
+	again      bool        // one before it failed
 }
 
 // exchange sends one request and returns whatever answer comes. Its body is
@@ -146,11 +156,14 @@ func (e *endpoint) exchange(req *http.Request, c call) (*http.Response, error) {
 		return nil, err
 	}
 	req.Header.Set("User-Agent", e.opts.UserAgent)
+	if e.opts.Via != "" {
+		req.Header.Set(loop.Header, loop.Via(req.Context(), e.opts.Via))
+	}
 	req.Header.Set("Accept-Encoding", "identity")
 	ctx, cancel := context.WithCancelCause(req.Context())
 	started := time.Now()
-	resp, err := transport.RoundTrip(req.WithContext(ctx))
-	event := Event{Registry: e.name, Repository: c.repository, Kind: c.kind}
+	resp, err := e.traced(transport, c).RoundTrip(req.WithContext(e.learnReach(ctx, req)))
+	event := Event{Registry: e.name, Repository: c.repository, Kind: c.kind, Again: c.again}
 	if err != nil {
 		cancel(nil)
 		event.Duration, event.Err = time.Since(started), err
@@ -164,9 +177,14 @@ func (e *endpoint) exchange(req *http.Request, c call) (*http.Response, error) {
 		e.observe(event)
 	}
 	resp.Body = b
-	if resp.StatusCode == http.StatusTooManyRequests {
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests:
+		event.RestUntil, err = e.rest(resp.Header.Get("Retry-After"))
 		discard(resp)
-		return nil, e.rest(resp.Header.Get("Retry-After"))
+		return nil, err
+	case http.StatusLoopDetected:
+		discard(resp)
+		return nil, e.looped(req.URL.Host)
 	}
 	return resp, nil
 }
@@ -176,7 +194,7 @@ func (e *endpoint) transportFor(req *http.Request) (*http.Transport, error) {
 	if sameOrigin(req.URL, e.base) || e.tokenRealm != nil && sameOrigin(req.URL, e.tokenRealm) {
 		return e.direct, nil
 	}
-	proxy, err := e.hooks.proxy(req)
+	proxy, err := e.proxy(req)
 	if err != nil {
 		return nil, fmt.Errorf("the proxy of the environment can't be used: %w", err)
 	}

@@ -24,4 +24,6 @@ type Event struct {
 	Bytes      int64         // of the body that were read
 	Duration   time.Duration // from the request to the end or the closing of the body
 	Err        error         // why it failed, if it did; not for a status that says so
+	Again      bool          // it was sent because one before it had failed
+	RestUntil  time.Time     // until when the server asked, with this answer, to be left alone; else zero
 }

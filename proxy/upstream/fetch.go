@@ -37,7 +37,7 @@ func (e *endpoint) get(ctx context.Context, c call, t *tries) (*http.Response, e
 
 // authorized sends a call, and once more if the authorization has worn out.
 func (e *endpoint) authorized(ctx context.Context, c call, t *tries, authorization string) (*http.Response, error) {
-	resp, err := e.retry(ctx, t, func() (*http.Response, error) { return e.follow(ctx, c, authorization) })
+	resp, err := e.retry(ctx, t, c, func(c call) (*http.Response, error) { return e.follow(ctx, c, authorization) })
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || !sameOrigin(resp.Request.URL, e.base) {
 		return resp, err
 	}
@@ -50,7 +50,7 @@ func (e *endpoint) authorized(ctx context.Context, c call, t *tries, authorizati
 		return resp, nil
 	}
 	discard(resp)
-	return e.retry(ctx, t, func() (*http.Response, error) { return e.follow(ctx, c, fresh) })
+	return e.retry(ctx, t, c, func(c call) (*http.Response, error) { return e.follow(ctx, c, fresh) })
 }
 
 // checkAnswer accepts an answer that holds the object's own bytes, and ends any

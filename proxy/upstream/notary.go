@@ -37,6 +37,7 @@ func newNotary(config NotaryConfig, h hooks) (*Notary, error) {
 	e, err := newEndpoint(ctx, endpointConfig{
 		name: "trust service " + base.Host, url: config.URL, caFile: config.CAFile, tokenRealm: config.TokenRealm, credentials: config.Credentials,
 		unavailable: verify.TrustUnavailable, limited: verify.TrustUnavailable,
+		route: config.Route, setting: "trust.notary",
 		// Docker's client authenticates with what it has for the image's registry.
 		account: func(gun string) (string, string) {
 			registry, repo, _ := strings.Cut(gun, "/")

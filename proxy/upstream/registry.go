@@ -71,6 +71,7 @@ func (c *Client) newEndpoint(name string, r Registry) (*endpoint, error) {
 	config := endpointConfig{
 		name: name, url: r.URL, caFile: r.CAFile, tokenRealm: r.TokenRealm, credentials: r.Credentials,
 		unavailable: verify.UpstreamUnavailable, limited: verify.RateLimited,
+		route: r.Route, setting: "upstreams." + name,
 		account: func(repository string) (string, string) { return name, repository },
 	}
 	if name == verify.DockerHub && config.tokenRealm == "" {

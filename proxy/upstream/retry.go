@@ -64,11 +64,12 @@ func (t *tries) next(ctx context.Context, err error) error {
 	}
 }
 
-// retry sends a request until it is answered with anything but 5xx or 408, as
-// often as t allows. Errors: *verify.UnavailableError, or that ctx is done.
-func (e *endpoint) retry(ctx context.Context, t *tries, send func() (*http.Response, error)) (*http.Response, error) {
+// retry sends a call until it is answered with anything but 5xx or 408, as often
+// as t allows. Errors: *verify.UnavailableError, or that ctx is done.
+func (e *endpoint) retry(ctx context.Context, t *tries, c call, send func(call) (*http.Response, error)) (*http.Response, error) {
 	for {
-		resp, err := send()
+		c.again = t.failed > 0
+		resp, err := send(c)
 		switch {
 		case err != nil:
 			err = e.failure(ctx, err)
@@ -83,8 +84,8 @@ func (e *endpoint) retry(ctx context.Context, t *tries, send func() (*http.Respo
 	}
 }
 
-// rest remembers that the server asked to be left alone.
-func (e *endpoint) rest(retryAfter string) error {
+// rest remembers that the server asked to be left alone, and until when.
+func (e *endpoint) rest(retryAfter string) (until time.Time, err error) {
 	pause, ok := parseRetryAfter(retryAfter, e.opts.Now())
 	if !ok {
 		pause = defaultRest
@@ -94,7 +95,7 @@ func (e *endpoint) rest(retryAfter string) error {
 	if until := e.opts.Now().Add(pause); until.After(e.restUntil) {
 		e.restUntil = until
 	}
-	return e.limitedError(pause)
+	return e.restUntil, e.limitedError(pause)
 }
 
 // resting is an error while the server is to be left alone.

@@ -127,8 +127,13 @@ func TestALaterShorterPauseDoesNotEndALongerOne(t *testing.T) {
 	config.Now = clock.Now
 	e, err := client(t, config).endpoint(image(t, "x"))
 	must(t, err)
-	wantReason(t, e.rest("90"), verify.RateLimited, "1m30s")
-	wantReason(t, e.rest("1"), verify.RateLimited, "1s")
+	for _, after := range []struct{ says, rests string }{{"90", "1m30s"}, {"1", "1s"}} {
+		until, err := e.rest(after.says)
+		wantReason(t, err, verify.RateLimited, after.rests)
+		if left := until.Sub(e.opts.Now()); left <= 89*time.Second || left > 90*time.Second {
+			t.Errorf("left alone for %v", left)
+		}
+	}
 	clock.advance(89 * time.Second)
 	wantReason(t, e.resting(), verify.RateLimited, "1s")
 	clock.advance(time.Second)
