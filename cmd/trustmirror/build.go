@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/trustmirror/trustmirror/proxy/upstream"
 	"github.com/trustmirror/trustmirror/storage"
@@ -20,22 +22,34 @@ type parts struct {
 	sources  *sources
 	upstream *upstream.Client
 	cleanUp  func() error // once all is closed; nil: nothing
+	decided  func(context.Context, verify.Decision)
+
+	// Of a mirror's parts only:
+	handler      http.Handler   // answers clients
+	certificates *certificates  // nil: clients are served by plain http
+	users        sync.WaitGroup // requests that these parts answer; current adds to it
 }
 
 // assembly says what parts are put together from.
 type assembly struct {
-	config  *Config
-	store   *storage.Store
-	seen    notary.Store // what was accepted before, that archives are compared with; nil: store's
-	log     *slog.Logger
-	refresh bool // ask trust services for news in the background
+	config    *Config
+	store     *storage.Store
+	seen      notary.Store // what was accepted before, that archives are compared with; nil: store's
+	log       *slog.Logger
+	refresh   bool          // ask trust services for news in the background
+	offline   bool          // ask trust services nothing at all: what is stored of theirs has to do
+	news      chan struct{} // gets word when a trust service was asked; holds one. nil: nobody listens
+	recording *sync.Mutex   // of verify.GateConfig
+	via       string        // of upstream.Options
+	decided   func(context.Context, verify.Decision)
+	telemetry *telemetry // nil: nothing is traced or counted
 }
 
 // assemble puts the parts together; close them when done. It asks nobody
 // anything. An error is a *mistake.
 func assemble(ctx context.Context, a assembly) (*parts, error) {
 	p := &parts{config: a.config, sources: &sources{
-		store: a.store.Trust(), seen: a.seen, clock: wallClock, told: logRefresh(a.log), news: make(chan struct{}, 1), running: make(map[string]*source),
+		store: a.store.Trust(), seen: a.seen, clock: wallClock, offline: a.offline, told: logRefresh(a.log), news: a.news, via: a.via, telemetry: a.telemetry, running: make(map[string]*source),
 	}}
 	if p.sources.seen == nil {
 		p.sources.seen = p.sources.store
@@ -67,8 +81,17 @@ func (p *parts) build(ctx context.Context, a assembly) error {
 	if p.upstream, err = upstream.New(upstreamConfig(a)); err != nil {
 		return places.mistake("upstreams", "%v", err)
 	}
+	counted := a.telemetry.counted()
+	counted.covers(a.config.Images)
+	p.decided = func(ctx context.Context, d verify.Decision) {
+		counted.decided(p.policy, d)
+		if a.decided != nil {
+			a.decided(ctx, d)
+		}
+	}
 	p.gate, err = verify.NewGate(verify.GateConfig{
-		Policy: p.policy, Fetcher: p.upstream, Store: a.store, Clock: wallClock, Decided: logDecision(a.log),
+		Policy: p.policy, Fetcher: p.upstream, Store: a.store, Recording: a.recording, Clock: wallClock, Decided: p.decided,
+		Tracer: a.telemetry.tracer(), Observe: counted.happened,
 	})
 	if err != nil || !a.refresh {
 		return err
@@ -116,12 +139,13 @@ func upstreamConfig(a assembly) upstream.Config {
 	registries := make(map[string]upstream.Registry)
 	for name, u := range a.config.Upstreams {
 		registries[name] = upstream.Registry{
-			URL: u.URL, Credentials: upstreamCredentials(u.Credentials), CAFile: u.CA, TokenRealm: u.TokenRealm,
+			URL: u.URL, Credentials: upstreamCredentials(u.Credentials), CAFile: u.CA, TokenRealm: u.TokenRealm, Route: upstream.Route(u.Route),
 		}
 	}
 	return upstream.Config{Registries: registries, Options: upstream.Options{
-		UserAgent: userAgent(),
+		UserAgent: userAgent(), Via: a.via, TracerProvider: a.telemetry.tracers(),
 		Observe: func(e upstream.Event) {
+			a.telemetry.counted().upstream(e)
 			a.log.Debug("upstream", "registry", e.Registry, "repository", e.Repository, "kind", e.Kind,
 				"status", e.Status, "bytes", e.Bytes, "duration", e.Duration, "error", e.Err)
 		},
@@ -136,19 +160,6 @@ func upstreamCredentials(c *Credentials) upstream.Credentials {
 }
 
 func userAgent() string { return "trustmirror/" + newBuildVersion().Version }
-
-// logDecision writes the decision log: a line for each admission and refusal.
-func logDecision(log *slog.Logger) func(context.Context, verify.Decision) {
-	return func(ctx context.Context, d verify.Decision) {
-		if r := d.Refusal; r != nil {
-			log.WarnContext(ctx, "decision", "verdict", "refused", "ref", d.Ref.String(), "reason", r.Reason, "detail", r.Detail)
-			return
-		}
-		a := d.Admission
-		log.InfoContext(ctx, "decision", "verdict", "admitted", "ref", d.Ref.String(), "kind", a.Kind, "digest", a.Digest,
-			"proof", a.Proof, "tag", a.Tag, "signed", a.Signed, "parent", a.Parent)
-	}
-}
 
 // openStorage opens the configured storage; an error is a *mistake.
 func openStorage(ctx context.Context, c *Config) (*storage.Store, error) {
@@ -169,8 +180,11 @@ func (k Keys) text() string {
 }
 
 func (s Storage) parameters() map[string]any {
-	if s.Driver != driverFilesystem {
-		return map[string]any{}
+	switch s.Driver {
+	case driverFilesystem:
+		return map[string]any{"rootdirectory": s.RootDirectory, "maxthreads": s.MaxThreads}
+	case driverS3:
+		return s.S3.parameters()
 	}
-	return map[string]any{"rootdirectory": s.RootDirectory, "maxthreads": s.MaxThreads}
+	return map[string]any{}
 }

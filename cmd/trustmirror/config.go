@@ -5,6 +5,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/trustmirror/trustmirror/proxy/activity"
 	"github.com/trustmirror/trustmirror/verify"
 	"github.com/trustmirror/trustmirror/verify/notary"
 )
@@ -21,10 +22,15 @@ type Config struct {
 
 	Storage Storage
 
+	// Decisions is the decision log. Default: decisions are in the mirror's log.
+	Decisions Decisions
+
 	// Upstreams says how to reach registries, by canonical name. Default: none;
 	// a registry is then reached at https://<its name>, Docker Hub at
 	// https://registry-1.docker.io, with the credentials of Docker's config.json.
 	Upstreams map[string]Upstream
+
+	Telemetry Telemetry
 
 	// Images are the rules for what may be served. Required: nothing else is served.
 	Images []Image
@@ -41,17 +47,30 @@ type Listen struct {
 	// HTPasswd is a file of users and bcrypt hashes, as `htpasswd -B` writes it;
 	// with it every request needs one of them. Default: "", nobody is asked.
 	HTPasswd string
+	// RateLimit bounds how often one client address asks. Default: nil, it isn't
+	// bounded.
+	RateLimit *RateLimit
+	// MaxConnections is how many connections there are at once; more wait until one
+	// ends. Default: 10000.
+	MaxConnections int
 }
 
 // TLS names PEM files; they are read again when they change.
 type TLS struct {
-	// Certificate is the server's certificate followed by its intermediates. Required.
-	Certificate string
-	// Key is the certificate's private key. Required.
-	Key string
+	// Certificates are the server's. A client gets the one for the name that it asks
+	// for (SNI), and the first one if there is none. At least one.
+	Certificates []KeyPair
 	// ClientCA holds the certificates that have to have signed a client's own.
 	// Default: "", clients need none.
 	ClientCA string
+}
+
+// KeyPair is a certificate with its private key.
+type KeyPair struct {
+	// Certificate is followed by its intermediates. Required.
+	Certificate string
+	// Key belongs to it. Required.
+	Key string
 }
 
 // Admin says where operators are served: the status page, /metrics, /healthz
@@ -63,7 +82,7 @@ type Admin struct {
 
 // Storage is one storage driver of distribution, with its parameters.
 type Storage struct {
-	// Driver is "filesystem" or "inmemory". Default: filesystem.
+	// Driver is "filesystem", "s3" or "inmemory". Default: filesystem.
 	Driver string
 	// RootDirectory is the filesystem driver's folder; it is made if need be.
 	// Default: "./data".
@@ -71,6 +90,11 @@ type Storage struct {
 	// MaxThreads is how many operations the filesystem driver runs at once, at
 	// least 25. Default: 100.
 	MaxThreads int
+	// S3 is the s3 driver's bucket.
+	S3 S3
+	// Scrub is how long serve takes to read all that is stored once, to find what is
+	// damaged; 0: it doesn't. Default: 168h.
+	Scrub time.Duration
 }
 
 // Upstream says how to reach a registry.
@@ -88,6 +112,7 @@ type Upstream struct {
 	// CA is a PEM file of certificate authorities that are trusted besides the
 	// system's. Default: "", the system's alone.
 	CA string
+	Route
 }
 
 // Credentials are a user's name and a file that holds the password.
@@ -140,6 +165,7 @@ type Notary struct {
 	// Credentials are sent to this service and its token realm only. Default:
 	// nil, none.
 	Credentials *Credentials
+	Route
 }
 
 // Keys are the keys that signed metadata are held to; a key that isn't here makes
@@ -184,15 +210,17 @@ const (
 	defaultRoot    = "./data"
 	defaultThreads = 100
 	defaultRefresh = 10 * time.Minute
+	defaultScrub   = 7 * 24 * time.Hour
 )
 
 // newConfig is the configuration of an empty file, but for images, which has none.
 func newConfig() *Config {
 	return &Config{
-		Listen:          Listen{Address: defaultListen},
+		Listen:          Listen{Address: defaultListen, MaxConnections: defaultConnections},
 		Admin:           Admin{Address: defaultAdmin},
 		DefaultRegistry: verify.DockerHub,
-		Storage:         Storage{Driver: driverFilesystem, RootDirectory: defaultRoot, MaxThreads: defaultThreads},
+		Storage:         Storage{Driver: driverFilesystem, RootDirectory: defaultRoot, MaxThreads: defaultThreads, Scrub: defaultScrub},
+		Decisions:       Decisions{MaxSize: activity.DefaultMaxSize, Keep: activity.DefaultKeep},
 		Upstreams:       make(map[string]Upstream),
 	}
 }
@@ -201,4 +229,5 @@ func newConfig() *Config {
 const (
 	driverFilesystem = "filesystem"
 	driverInmemory   = "inmemory"
+	driverS3         = "s3"
 )

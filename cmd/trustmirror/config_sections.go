@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
@@ -23,6 +22,8 @@ func (d *decoder) config(n *yaml.Node, c *Config) {
 		},
 		"default_registry": scalar(d, &c.DefaultRegistry, parseRegistry),
 		"storage":          func(path string, n *yaml.Node) { d.storage(path, n, &c.Storage) },
+		"decisions":        func(path string, n *yaml.Node) { d.decisions(path, n, &c.Decisions) },
+		"telemetry":        func(path string, n *yaml.Node) { d.telemetry(path, n, &c.Telemetry) },
 		"upstreams":        func(path string, n *yaml.Node) { d.upstreams(path, n, c.Upstreams) },
 		"images": func(path string, n *yaml.Node) {
 			d.items(path, n, func(path string, n *yaml.Node) {
@@ -56,36 +57,63 @@ func (d *decoder) listen(path string, n *yaml.Node, to *Listen) {
 	d.mapping(path, n, fields{
 		"address":  scalar(d, &to.Address, parseAddress),
 		"htpasswd": scalar(d, &to.HTPasswd, parseHTPasswd),
+
+		"rate_limit":      d.rateLimit(&to.RateLimit),
+		"max_connections": scalar(d, &to.MaxConnections, parseCount),
 		"tls": func(path string, n *yaml.Node) {
 			to.TLS = &TLS{}
-			seen := d.mapping(path, n, fields{
-				"certificate": scalar(d, &to.TLS.Certificate, parseFile),
-				"key":         scalar(d, &to.TLS.Key, parseFile),
-				"client_ca":   scalar(d, &to.TLS.ClientCA, parseCAFile),
-			})
-			d.require(path, seen, "certificate", "certificate: FILE, the server's certificate in PEM form")
-			d.require(path, seen, "key", "key: FILE, the certificate's private key in PEM form")
-			d.keyPair(path, to.TLS)
+			d.tls(path, n, to.TLS)
 		},
 	})
 }
 
-// keyPair insists on a certificate with its own key.
-func (d *decoder) keyPair(path string, t *TLS) {
-	if t.Certificate == "" || t.Key == "" {
+// tls reads one certificate with its key, or a list of them.
+func (d *decoder) tls(path string, n *yaml.Node, to *TLS) {
+	var one KeyPair
+	pair := d.keyPair(&one)
+	pair["client_ca"] = scalar(d, &to.ClientCA, parseCAFile)
+	pair["certificates"] = func(path string, n *yaml.Node) {
+		d.items(path, n, func(path string, n *yaml.Node) {
+			var p KeyPair
+			d.wholePair(path, d.mapping(path, n, d.keyPair(&p)), p)
+			to.Certificates = append(to.Certificates, p)
+		})
+	}
+	seen := d.mapping(path, n, pair)
+	switch {
+	case !slices.Contains(seen, "certificates"):
+		d.wholePair(path, seen, one)
+		to.Certificates = []KeyPair{one}
+	case one != KeyPair{}:
+		d.blame(path, "there is a certificate or a key besides certificates; move it into that list, as {certificate: FILE, key: FILE}")
+	}
+}
+
+func (d *decoder) keyPair(to *KeyPair) fields {
+	return fields{"certificate": scalar(d, &to.Certificate, parseFile), "key": scalar(d, &to.Key, parseFile)}
+}
+
+// wholePair insists on a certificate that is in date, with its own key.
+func (d *decoder) wholePair(path string, seen []string, p KeyPair) {
+	d.require(path, seen, "certificate", "certificate: FILE, the server's certificate in PEM form")
+	d.require(path, seen, "key", "key: FILE, the certificate's private key in PEM form")
+	if p.Certificate == "" || p.Key == "" {
 		return // said already
 	}
-	if _, err := tls.LoadX509KeyPair(t.Certificate, t.Key); err != nil {
-		d.blame(path, "%s and %s can't be used (%v); name a certificate in PEM form and the private key that belongs to it", t.Certificate, t.Key, err)
+	if _, err := p.load(); err != nil {
+		d.blame(path, "%v", err)
 	}
 }
 
 func (d *decoder) storage(path string, n *yaml.Node, to *Storage) {
 	var drivers []string
+	chosen := func(name string) {
+		drivers = append(drivers, name)
+		to.Driver = name
+	}
 	driver := func(name string, parameters fields) reader {
 		return func(path string, n *yaml.Node) {
-			drivers = append(drivers, name)
-			to.Driver = name
+			chosen(name)
 			if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 				return // "inmemory:" is the driver without parameters
 			}
@@ -98,8 +126,10 @@ func (d *decoder) storage(path string, n *yaml.Node, to *Storage) {
 			"maxthreads":    scalar(d, &to.MaxThreads, parseThreads),
 		}),
 		driverInmemory: driver(driverInmemory, fields{}),
-		"s3": func(path string, n *yaml.Node) {
-			d.blame(path, "this version can't store there yet; write filesystem: {rootdirectory: ./data}")
+		"scrub":        scalar(d, &to.Scrub, parseScrub),
+		driverS3: func(path string, n *yaml.Node) {
+			chosen(driverS3)
+			d.s3(path, n, &to.S3)
 		},
 		"max_size": func(path string, n *yaml.Node) {
 			if size, ok := scalarOf(d, path, n, parseSize); ok {
@@ -131,12 +161,12 @@ func (d *decoder) upstreams(path string, n *yaml.Node, to map[string]Upstream) {
 
 func (d *decoder) upstream(path string, n *yaml.Node) Upstream {
 	var u Upstream
-	d.mapping(path, n, fields{
+	d.mapping(path, n, d.route(&u.Route, fields{
 		"url":         scalar(d, &u.URL, parseURL),
 		"credentials": d.credentials(&u.Credentials),
 		"token_realm": scalar(d, &u.TokenRealm, parseRealm),
 		"ca":          scalar(d, &u.CA, parseCAFile),
-	})
+	}))
 	d.secrecy(path, u.URL, u.Credentials)
 	d.realm(path, u.URL, u.TokenRealm)
 	return u

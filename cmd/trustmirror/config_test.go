@@ -58,25 +58,39 @@ func TestExampleShowsEveryField(t *testing.T) {
 	cert := newCertificate(t, "localhost")
 	for path, content := range map[string][]byte{
 		"server.crt": cert.certPEM, "server.key": cert.keyPEM, "clients.crt": cert.certPEM, "private-ca.crt": cert.certPEM,
-		"users": []byte("me:$2y$05$abcdefghijklmnopqrstuu"), "hub-password": []byte("secret\n"),
+		"users": []byte("me:$2y$05$abcdefghijklmnopqrstuu"), "hub-password": []byte("secret\n"), "s3-secret-key": []byte("secret\n"),
 	} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	comment := regexp.MustCompile(`(?m)^( *)# ((?:  )?[a-z_]+:(?: .*)?)$`)
-	full := comment.ReplaceAllString(string(text), "$1$2")
-	full = strings.NewReplacer("/etc/trustmirror/", "", "/etc/ssl/", "").Replace(full)
+	comment := regexp.MustCompile(`(?m)^( *)# ((?:  )?[a-z0-9_]+:(?: .*)?)$`)
+	// A bucket and a folder can't both be the storage.
+	bucket := regexp.MustCompile(`(?m)^  # s3:\n(?:  #   .*\n)+`).FindString(string(text))
+	folder := regexp.MustCompile(`(?m)^  filesystem: .*\n`).FindString(string(text))
+	if bucket == "" || folder == "" {
+		t.Fatal("the example has no storage.s3 or no storage.filesystem")
+	}
+	onBucket := strings.NewReplacer(folder, "", bucket, comment.ReplaceAllString(bucket, "$1$2")).Replace(string(text))
+	onBucket = strings.ReplaceAll(onBucket, "/etc/trustmirror/", "")
+	full := comment.ReplaceAllString(strings.Replace(string(text), bucket, "", 1), "$1$2")
+	full = strings.NewReplacer("/etc/trustmirror/", "", "/etc/ssl/", "", "/var/log/trustmirror/", "").Replace(full)
 	c, err := parseConfig("full.yaml", []byte(full))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, full)
+	}
+	if on, err := parseConfig("bucket.yaml", []byte(onBucket)); err != nil || on.Storage.Driver != "s3" {
+		t.Errorf("with the bucket of the example: %v", err)
 	}
 	// Each field that differs from what an empty file means was read.
 	image, upstream := c.Images[0], c.Upstreams["docker.io"]
 	for name, v := range map[string]any{
 		"listen.tls": c.Listen.TLS, "client_ca": c.Listen.TLS.ClientCA, "htpasswd": c.Listen.HTPasswd,
+		"rate_limit": c.Listen.RateLimit, "address": upstream.Address, "resolver": upstream.Resolver,
+		"notary.address": image.Notary.Address, "notary.resolver": image.Notary.Resolver,
 		"credentials": upstream.Credentials, "token_realm": upstream.TokenRealm, "ca": upstream.CA,
-		"gun": image.Notary.GUN, "notary.ca": image.Notary.CA, "notary.token_realm": image.Notary.TokenRealm,
+		"decisions.file": c.Decisions.File,
+		"gun":            image.Notary.GUN, "notary.ca": image.Notary.CA, "notary.token_realm": image.Notary.TokenRealm,
 		"notary.credentials": image.Notary.Credentials, "role_order": image.RoleOrder,
 	} {
 		if reflect.ValueOf(v).IsZero() {

@@ -37,14 +37,14 @@ func (d *decoder) trust(path string, n *yaml.Node, image *Image) {
 
 func (d *decoder) notary(path string, n *yaml.Node) *Notary {
 	to := &Notary{Refresh: defaultRefresh}
-	seen := d.mapping(path, n, d.keys(&to.Keys, fields{
+	seen := d.mapping(path, n, d.route(&to.Route, d.keys(&to.Keys, fields{
 		"url":         scalar(d, &to.URL, parseURL),
 		"gun":         scalar(d, &to.GUN, parseText),
 		"ca":          scalar(d, &to.CA, parseCAFile),
 		"refresh":     scalar(d, &to.Refresh, parseInterval),
 		"token_realm": scalar(d, &to.TokenRealm, parseRealm),
 		"credentials": d.credentials(&to.Credentials),
-	}))
+	})))
 	d.require(path, seen, "url", "url: https://notary.docker.io, or where the repository's trust service is")
 	d.requireKeys(path, seen)
 	d.secrecy(path, to.URL, to.Credentials)

@@ -75,6 +75,18 @@ func parseInterval(s string) (time.Duration, error) {
 	return t, err
 }
 
+// parseScrub reads how long it takes to read once all that is stored.
+func parseScrub(s string) (time.Duration, error) {
+	if s == "0" {
+		return 0, nil
+	}
+	t, err := parseDuration(s)
+	if err == nil && t > 0 && t < time.Minute {
+		return 0, fmt.Errorf("%s is too short to read all that is stored; write at least 1m, as in 168h, or 0 for not at all", s)
+	}
+	return t, err
+}
+
 // parseSize reads a number of bytes with its unit.
 func parseSize(s string) (int64, error) {
 	digits := strings.TrimRight(s, "KMGTiB ")

@@ -19,10 +19,12 @@ const (
 	lookEvery = time.Minute
 )
 
-// trustExpiry tells when what an image's trust rests on expires.
+// trustExpiry tells when what an image's trust rests on expires, or a certificate
+// of the mirror's own.
 type trustExpiry struct {
-	Image  string       `json:"image"`
-	Source string       `json:"source"`          // "notary", "archive" or "digests"
+	Image  string       `json:"image,omitempty"`
+	Source string       `json:"source"`          // "notary", "archive" or "digests"; or "certificate"
+	File   string       `json:"file,omitempty"`  // of a certificate
 	AsOf   *time.Time   `json:"as_of,omitempty"` // of an archive: its moment; nothing expires any more
 	Roles  []roleExpiry `json:"roles,omitempty"` // the first to expire first; empty: nothing expires, or nothing is known yet
 }
@@ -93,18 +95,19 @@ func warningTime(status notary.Status, e notary.Expiry) time.Duration {
 // expiryLog tells the log when trust expires: of each image once it is known, and
 // then once a day. It is used by one goroutine.
 type expiryLog struct {
-	sources *sources
-	log     *slog.Logger
-	told    map[string]time.Time // by image
+	expiries func() []trustExpiry // of what is in force
+	clock    func() time.Time
+	log      *slog.Logger
+	told     map[string]time.Time // by kind of source, and image or file
 }
 
-func newExpiryLog(s *sources, log *slog.Logger) *expiryLog {
-	return &expiryLog{sources: s, log: log, told: make(map[string]time.Time)}
+func newExpiryLog(expiries func() []trustExpiry, clock func() time.Time, log *slog.Logger) *expiryLog {
+	return &expiryLog{expiries: expiries, clock: clock, log: log, told: make(map[string]time.Time)}
 }
 
-// run tells until ctx ends. There is no error.
-func (l *expiryLog) run(ctx context.Context) error {
-	l.sources.load(ctx, l.log)
+// run tells until ctx ends: now and then, and when there is news. There is no
+// error.
+func (l *expiryLog) run(ctx context.Context, news <-chan struct{}) error {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
@@ -112,7 +115,7 @@ func (l *expiryLog) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-l.sources.news:
+		case <-news:
 		case <-ticker.C:
 		}
 	}
@@ -120,20 +123,24 @@ func (l *expiryLog) run(ctx context.Context) error {
 
 // tell tells of the images that are due.
 func (l *expiryLog) tell() {
-	now := l.sources.clock()
-	for _, e := range l.sources.expiries() {
-		last, told := l.told[e.Image]
+	now := l.clock()
+	for _, e := range l.expiries() {
+		key := e.Source + " " + e.Image + e.File
+		last, told := l.told[key]
 		since := now.Sub(last)
 		if told && since >= 0 && since < tellEvery || e.Source == kindNotary && len(e.Roles) == 0 {
 			continue
 		}
-		l.told[e.Image] = now
+		l.told[key] = now
 		l.tellOf(e)
 	}
 }
 
 func (l *expiryLog) tellOf(e trustExpiry) {
 	switch {
+	case e.Source == kindCertificate:
+		l.tellOfCertificate(e)
+		return
 	case e.AsOf != nil:
 		l.log.Info("trust rests on an archive and doesn't expire; new releases and revocations aren't seen", "image", e.Image, "as_of", *e.AsOf)
 		return

@@ -41,7 +41,7 @@ func newExpiryWorld(t *testing.T) *expiryWorld {
 	}
 	w.sources = &sources{clock: w.clock.Now, running: make(map[string]*source), news: make(chan struct{}, 1)}
 	w.sources.running[w.repo.GUN] = &source{Source: w.source, notary: &Notary{}, repo: w.repo.GUN, owner: w.sources}
-	w.tell = newExpiryLog(w.sources, slog.New(slog.NewTextHandler(&w.log, nil)))
+	w.tell = newExpiryLog(w.sources.expiries, w.clock.Now, slog.New(slog.NewTextHandler(&w.log, nil)))
 	return w
 }
 
@@ -151,10 +151,14 @@ func TestExpiryWarnings(t *testing.T) {
 
 func TestExpiryMetrics(t *testing.T) {
 	w := newExpiryWorld(t)
-	handler, err := metricsHandler(newExpiryMetrics(w.sources.expiries))
+	m, err := newMetrics()
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := m.watch(states{expiries: w.sources.expiries}); err != nil {
+		t.Fatal(err)
+	}
+	handler := m.handler()
 	scrape := func() string {
 		rec := httptest.NewRecorder()
 		handler.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))

@@ -2,7 +2,8 @@
 // image only after verifying it against what its publisher signed.
 //
 // The files: main.go, one for each subcommand, config*.go for the configuration,
-// build.go which puts the parts together, chain*.go for the chain of trust that
+// build.go which puts the parts together, current.go, reload.go and watch.go for
+// bringing another configuration into force, chain*.go for the chain of trust that
 // verify draws, docker*.go for what inspect prints, sources*.go for trust sources,
 // expiry.go for telling when they expire.
 package main
@@ -81,7 +82,7 @@ repository, and by comparing configs and layers on unsigned copies elsewhere.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServeCommand(), newVerifyCommand(), newInspectCommand(), newTrustCommand(), newConfigCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newHealthcheckCommand(), newPauseCommand(), newVerifyCommand(), newInspectCommand(), newTrustCommand(), newCacheCommand(), newConfigCommand(), newClientCommand(), newDoctorCommand(), newCACommand(), newVersionCommand())
 	return root
 }
 

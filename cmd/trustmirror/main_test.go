@@ -103,6 +103,8 @@ var scriptLabs sync.Map
 //	lab expired              the timestamp has expired
 //	lab sign TAG             the release is signed as another tag, too
 //	lab serve                serve starts, serves 0.1.19 and ends
+//	lab pull                 serve starts, all of 0.1.19 is pulled by both names, and it ends
+//	lab damage               a bit of a stored layer is changed; DAMAGED is its digest
 //	lab docker-trust         what Docker's client would keep goes to docker-trust
 //	lab paste FILE           config.yaml gets the trust section that FILE ends with
 //	lab flip FILE TEXT       a bit of the last byte of TEXT is changed in FILE
@@ -153,6 +155,10 @@ func scriptLab(t *testing.T, ts *testscript.TestScript, neg bool, args []string)
 		if status := s.end(); status != statusOK {
 			ts.Fatalf("serve ended with %d", status)
 		}
+	case "pull":
+		l.pull(t, ts)
+	case "damage":
+		l.damage(ts)
 	case "docker-trust":
 		l.dockerTrust(ts, "docker-trust")
 	case "paste":

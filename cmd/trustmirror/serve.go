@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,7 +21,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trustmirror/trustmirror/proxy"
+	"github.com/trustmirror/trustmirror/proxy/activity"
+	"github.com/trustmirror/trustmirror/proxy/loop"
 	"github.com/trustmirror/trustmirror/storage"
+	"github.com/trustmirror/trustmirror/verify/notary"
 )
 
 // serveOptions are serve's flags.
@@ -40,6 +43,12 @@ func newServeCommand() *cobra.Command {
 		Long: `Serve answers pulls at listen.address, and operators at admin.address: /healthz
 while it lives, /readyz while it can serve. It logs to stderr a line for each
 request and for each decision.
+
+It reads its configuration again on SIGHUP, and by itself when the file or one
+that it names changes: images, pins, upstreams, credentials and certificates come
+into force at once, for the requests that begin from then on. A file with a
+mistake changes nothing; the log, /readyz and a metric say so. Other addresses and
+another storage take a restart.
 
 On SIGTERM or SIGINT it accepts no more connections and lets pulls under way
 finish; a second signal ends it at once. Exit status 2 means that the
@@ -70,30 +79,47 @@ func newLogger(w io.Writer, format outputFormat, level slog.Leveler) *slog.Logge
 // serve is the composition root: it builds the mirror, and runs it until it is
 // told to end.
 func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
-	c, err := readConfig(o.config)
+	c, files, err := readWatched(o.config)
 	if err != nil {
 		return err
 	}
 	log := newLogger(stderr, o.logFormat, &o.logLevel)
-	m := &mirror{log: log, patience: o.patience}
+	quietLogrus(log)
+	m := newMirror(o.config, log, o.patience)
 	defer m.close()
 	if err := m.build(ctx, c); err != nil {
 		return err
 	}
-	m.announce(c)
-	return m.run(ctx)
+	m.announceImages(c)
+	m.announce()
+	return m.run(ctx, files)
 }
 
 // mirror is a running trustmirror.
 type mirror struct {
+	file     string // the configuration
 	log      *slog.Logger
 	patience time.Duration
 
+	started            *Config // as it was at start: addresses and storage stay so
 	store              *storage.Store
-	parts              *parts
+	activity           *activity.Recorder
+	telemetry          *telemetry
+	recording          sync.Mutex // of verify.GateConfig
 	clients, operators *http.Server
 	clientsAt, adminAt net.Listener
-	ending             atomic.Bool
+	news               chan struct{} // of sources
+	via                string        // this process's loop.ID
+
+	current  current
+	reloads  reloads
+	retiring sync.WaitGroup // parts that gave way, until they are closed
+	ended    chan struct{}  // closed when retired parts are to be closed at once
+	ending   atomic.Bool
+}
+
+func newMirror(file string, log *slog.Logger, patience time.Duration) *mirror {
+	return &mirror{file: file, log: log, patience: patience, news: make(chan struct{}, 1), ended: make(chan struct{}), via: loop.NewID()}
 }
 
 // build makes everything and opens the sockets; nothing is served yet. An error
@@ -103,14 +129,12 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	m.store = store
-	var tlsConfig *tls.Config
-	if c.Listen.TLS != nil {
-		certificates, err := newCertificates(*c.Listen.TLS, m.log)
-		if err != nil {
-			return c.places.mistake("listen.tls", "%v; name a certificate in PEM form and the private key that belongs to it", err)
-		}
-		tlsConfig = certificates.server()
+	m.started, m.store = c, store
+	if m.telemetry, err = newTelemetry(ctx, m.log); err != nil {
+		return err
+	}
+	if m.activity, err = m.newActivity(c); err != nil {
+		return err
 	}
 	if m.clientsAt, err = listen(ctx, c, "listen.address", c.Listen.Address); err != nil {
 		return err
@@ -118,25 +142,21 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 	if m.adminAt, err = listen(ctx, c, "admin.address", c.Admin.Address); err != nil {
 		return err
 	}
-	if tlsConfig != nil {
-		m.clientsAt = tls.NewListener(m.clientsAt, tlsConfig)
-	}
-	if m.parts, err = assemble(ctx, assembly{config: c, store: store, log: m.log, refresh: true}); err != nil {
+	parts, err := m.prepare(ctx, c)
+	if err != nil {
 		return err
 	}
-	handler, err := proxy.New(proxy.Config{
-		Gate:            m.parts.gate,
-		Registries:      m.parts.policy.Registries(),
-		DefaultRegistry: c.DefaultRegistry,
-		Htpasswd:        c.Listen.HTPasswd,
-		Log:             m.log,
-	})
-	if err != nil {
-		return c.places.mistake("listen", "%v", err)
+	m.current.put(parts)
+	m.reloads.succeeded(wallClock())
+	clientsAt := newClientListener(m.clientsAt, c.Listen.MaxConnections, &m.current)
+	m.clientsAt = clientsAt
+	m.clients = proxy.NewServer(c.Listen.Address, &m.current)
+	m.clients.ConnState = clientsAt.follow
+	m.clients.ErrorLog = slog.NewLogLogger(&serverLog{m.log.Handler()}, slog.LevelWarn)
+	if err := m.telemetry.metrics.watch(m.states()); err != nil {
+		return err
 	}
-	m.clients = proxy.NewServer(c.Listen.Address, handler)
-	m.clients.ErrorLog = slog.NewLogLogger(m.log.Handler(), slog.LevelDebug)
-	metrics, err := metricsHandler(newExpiryMetrics(m.parts.sources.expiries))
+	page, err := newStatusPage(m.current.get, m.activity, store)
 	if err != nil {
 		return err
 	}
@@ -144,13 +164,85 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 		Checks: map[string]proxy.Check{
 			"running": m.running,
 			"storage": func(ctx context.Context) error { return checkStorage(ctx, store) },
-			"trust":   m.parts.sources.ready,
+			"trust":   func(ctx context.Context) error { return m.sources().ready(ctx) },
 		},
-		Expiry:  func() any { return m.parts.sources.expiries() },
-		Metrics: metrics,
+		Expiry:        func() any { return m.expiries() },
+		Configuration: func() any { return m.reloads.get() },
+		Images:        func() any { return m.sources().images() },
+		Metrics:       m.telemetry.metrics.handler(),
+		Status:        page,
 	}))
 	m.operators.ErrorLog = m.clients.ErrorLog
 	return nil
+}
+
+// prepare makes the parts that serve as a configuration says; current brings them
+// into force. What is stored of their trust is known then, so nobody has to be
+// asked first. An error is a *mistake.
+func (m *mirror) prepare(ctx context.Context, c *Config) (*parts, error) {
+	p, err := assemble(ctx, assembly{config: c, store: m.store, log: m.log, telemetry: m.telemetry, decided: m.activity.Decided, refresh: true, news: m.news, recording: &m.recording, via: m.via})
+	if err != nil {
+		return nil, err
+	}
+	if err := m.equip(p, c); err != nil {
+		p.close()
+		return nil, err
+	}
+	p.sources.load(ctx, m.log)
+	return p, nil
+}
+
+// equip makes what only a mirror's parts have.
+func (m *mirror) equip(p *parts, c *Config) (err error) {
+	if c.Listen.TLS != nil {
+		if p.certificates, err = newCertificates(*c.Listen.TLS, m.log); err != nil {
+			return c.places.mistake("listen.tls", "listen.tls: %v", err)
+		}
+	}
+	p.handler, err = proxy.New(proxy.Config{
+		Gate:            p.gate,
+		Registries:      p.policy.Registries(),
+		DefaultRegistry: c.DefaultRegistry,
+		Htpasswd:        c.Listen.HTPasswd,
+		ClientCAs:       p.certificates.clientCAs,
+		RateLimit:       c.Listen.rateLimit(),
+		Via:             m.via,
+		Decided:         p.decided,
+		Pulls:           m.activity,
+		Tracing:         proxy.Tracing{Provider: m.telemetry.tracers(), TrustedPeers: c.Telemetry.TrustedPeers},
+		Observe:         m.telemetry.counted().request,
+		Log:             m.log,
+	})
+	if err != nil {
+		return c.places.mistake("listen", "%v", err)
+	}
+	return nil
+}
+
+// states are what metrics tell of.
+func (m *mirror) states() states {
+	return states{
+		expiries: m.expiries,
+		statuses: func() map[string]notary.Status { return m.sources().statuses() },
+		reloads:  m.reloads.get,
+		pulls:    m.activity.Pulls,
+		dropped:  m.activity.Dropped,
+		usage:    m.store.Usage,
+		writable: m.store.Writable,
+	}
+}
+
+// sources are those in force.
+func (m *mirror) sources() *sources { return m.current.get().sources }
+
+// expiries tells what expires of what is in force.
+func (m *mirror) expiries() []trustExpiry {
+	p := m.current.get()
+	all := p.sources.expiries()
+	if p.certificates != nil {
+		all = append(all, p.certificates.expiries(wallClock())...)
+	}
+	return all
 }
 
 // listen opens a socket; an error is a *mistake of the field at path.
@@ -176,15 +268,8 @@ func (m *mirror) running(context.Context) error {
 	return nil
 }
 
-func checkStorage(ctx context.Context, store *storage.Store) error {
-	if _, err := store.Trust().List(ctx, "readiness"); err != nil {
-		return fmt.Errorf("storage can't be read: %w", err)
-	}
-	return nil
-}
-
-// announce says what is served, where, and which keys are pinned.
-func (m *mirror) announce(c *Config) {
+// announceImages says what may be served, and which keys are pinned.
+func (m *mirror) announceImages(c *Config) {
 	for _, image := range c.Images {
 		attrs := []any{"signed", image.Signed, "copies", image.Copies, "grace", image.Grace}
 		switch {
@@ -200,22 +285,32 @@ func (m *mirror) announce(c *Config) {
 		}
 		m.log.Info("image", attrs...)
 	}
+}
+
+// announce says where it is served.
+func (m *mirror) announce() {
+	c := m.started
 	m.log.Info("serving", "version", newBuildVersion().Version, "address", m.clientsAt.Addr().String(), "tls", c.Listen.TLS != nil,
 		"admin", m.adminAt.Addr().String(), "storage", c.Storage.Driver, "default_registry", c.DefaultRegistry)
 }
 
-// run serves until a signal or ctx ends it.
-func (m *mirror) run(ctx context.Context) error {
-	signals := make(chan os.Signal, 2)
+// run serves until a signal or ctx ends it, and reads the configuration again when
+// the files that it rests on change.
+func (m *mirror) run(ctx context.Context, files *watched) error {
+	signals, hangups := make(chan os.Signal, 2), make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 
 	group, failed := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveAt(m.clients, m.clientsAt) })
 	group.Go(func() error { return serveAt(m.operators, m.adminAt) })
 	background, stop := context.WithCancel(failed)
 	group.Go(func() error { return m.sweep(background) })
-	group.Go(func() error { return newExpiryLog(m.parts.sources, m.log).run(background) })
+	group.Go(func() error { return m.scrub(background) })
+	group.Go(func() error { return newExpiryLog(m.expiries, wallClock, m.log).run(background, m.news) })
+	group.Go(func() error { return m.watch(background, files, hangups) })
 	group.Go(func() error {
 		defer stop()
 		select {
@@ -286,8 +381,18 @@ func (m *mirror) close() {
 			_ = l.Close() // closed already, unless build failed
 		}
 	}
-	if m.parts != nil {
-		m.parts.close()
+	close(m.ended)
+	m.retiring.Wait()
+	if p := m.current.get(); p != nil {
+		p.close()
+	}
+	if m.activity != nil {
+		if err := m.activity.Close(); err != nil {
+			m.log.Error("the decision log could not be closed", "error", err)
+		}
+	}
+	if m.telemetry != nil {
+		m.telemetry.close(m.log)
 	}
 }
 

@@ -25,7 +25,7 @@ var testClient = &http.Client{Timeout: 20 * time.Second}
 
 // served is a running trustmirror, a process of its own.
 type served struct {
-	t              *testing.T
+	t              testing.TB
 	cmd            *exec.Cmd
 	address, admin string
 
@@ -37,7 +37,7 @@ type served struct {
 
 // startServe runs trustmirror serve in the configuration's folder until it says
 // that it serves.
-func startServe(t *testing.T, config string, flags ...string) *served {
+func startServe(t testing.TB, config string, flags ...string) *served {
 	t.Helper()
 	s := &served{t: t, cmd: exec.Command("trustmirror", append([]string{"serve", "-c", config, "--log-format", "json"}, flags...)...)}
 	s.grown = sync.NewCond(&s.mu)
@@ -131,7 +131,7 @@ func (s *served) wait() int {
 	return s.cmd.ProcessState.ExitCode()
 }
 
-func get(t *testing.T, client *http.Client, url string) (status int, body []byte) {
+func get(t testing.TB, client *http.Client, url string) (status int, body []byte) {
 	t.Helper()
 	resp, err := client.Get(url)
 	if err != nil {

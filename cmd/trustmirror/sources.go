@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,14 +19,17 @@ import (
 // the background once they have something to vouch for. So names under a pattern
 // that nobody signs cost nothing that lasts.
 type sources struct {
-	store   storage.Trust
-	seen    notary.Store // that archives are compared with
-	clock   func() time.Time
-	told    func(notary.Refreshed)
-	news    chan struct{}   // holds one: a trust service was asked since somebody looked
-	ctx     context.Context // of refreshing; nil: nothing is refreshed in the background
-	cancel  context.CancelFunc
-	clients []*upstream.Notary
+	store     storage.Trust
+	seen      notary.Store // that archives are compared with
+	clock     func() time.Time
+	offline   bool // nobody is asked
+	told      func(notary.Refreshed)
+	via       string // of upstream.Options
+	telemetry *telemetry
+	news      chan struct{}   // holds one: a trust service was asked since somebody looked; nil: nobody looks
+	ctx       context.Context // of refreshing; nil: nothing is refreshed in the background
+	cancel    context.CancelFunc
+	clients   []*upstream.Notary
 
 	mu      sync.Mutex // guards all below
 	closed  bool
@@ -93,7 +93,9 @@ func (s *sources) of(ctx context.Context, image Image) (func(verify.Ref) (verify
 		return nil, fmt.Errorf("%s has no trust source", image.Signed)
 	}
 	n := image.Notary
-	client, err := upstream.NewNotary(notaryConfig(n))
+	config := notaryConfig(n)
+	config.Via, config.TracerProvider, config.Observe = s.via, s.telemetry.tracers(), s.telemetry.counted().upstream
+	client, err := upstream.NewNotary(config)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +107,7 @@ func (s *sources) of(ctx context.Context, image Image) (func(verify.Ref) (verify
 
 func notaryConfig(n *Notary) upstream.NotaryConfig {
 	return upstream.NotaryConfig{
-		URL: n.URL, CAFile: n.CA, TokenRealm: n.TokenRealm, Credentials: upstreamCredentials(n.Credentials),
+		URL: n.URL, CAFile: n.CA, TokenRealm: n.TokenRealm, Credentials: upstreamCredentials(n.Credentials), Route: upstream.Route(n.Route),
 		Options: upstream.Options{UserAgent: userAgent()},
 	}
 }
@@ -124,16 +126,22 @@ func (s *sources) source(client *upstream.Notary, image Image, signed verify.Ref
 	if gun == "" {
 		gun = signed.Name()
 	}
+	var fetcher notary.Fetcher = client
+	if s.offline {
+		fetcher = nobody{}
+	}
 	made, err := notary.New(notary.Config{
 		GUN:       gun,
 		Pins:      n.pins(),
 		RoleOrder: image.RoleOrder,
 		Refresh:   n.Refresh,
-		Fetcher:   client,
+		Fetcher:   fetcher,
 		Store:     s.store,
 		Clock:     s.clock,
+		Tracer:    s.telemetry.tracer(),
 		OnRefresh: func(r notary.Refreshed) {
 			s.told(r)
+			s.telemetry.counted().refreshed(image.Signed, r)
 			select {
 			case s.news <- struct{}{}:
 			default:
@@ -146,27 +154,12 @@ func (s *sources) source(client *upstream.Notary, image Image, signed verify.Ref
 	return &source{Source: made, notary: n, repo: signed.Name(), owner: s}, nil
 }
 
-// ready says why there is nothing that could be served: no source has anything
-// to vouch for.
-func (s *sources) ready(context.Context) error {
-	s.mu.Lock()
-	running, fixed := maps.Clone(s.running), len(s.fixed)
-	s.mu.Unlock()
-	var reasons []string
-	for _, name := range slices.Sorted(maps.Keys(running)) {
-		switch status := running[name].Status(); {
-		case status.Versions != nil:
-			return nil
-		case status.Err != nil:
-			reasons = append(reasons, fmt.Sprintf("%s: %v", name, status.Err))
-		default:
-			reasons = append(reasons, name+": its trust service wasn't asked yet")
-		}
-	}
-	if fixed > 0 || len(running) == 0 { // patterns only: nothing to ask before somebody pulls
-		return nil
-	}
-	return fmt.Errorf("nothing is known to be signed: %s", strings.Join(reasons, "; "))
+// nobody is a trust service that isn't asked.
+type nobody struct{}
+
+// Fetch implements notary.Fetcher.
+func (nobody) Fetch(context.Context, string, string, int64) ([]byte, error) {
+	return nil, verify.Unavailable(verify.TrustUnavailable, "this command asks no trust service")
 }
 
 // close ends refreshing and waits for it.

@@ -86,11 +86,13 @@ func (s *sources) archive(ctx context.Context, image Image) (described, error) {
 // seenBefore is what the mirror with this configuration accepted, to be looked at
 // by commands that keep what they accept to themselves, in own.
 func seenBefore(ctx context.Context, c *Config, own storage.Trust) (notary.Store, error) {
-	if c.Storage.Driver != driverFilesystem {
+	switch c.Storage.Driver {
+	case driverInmemory:
 		return own, nil
-	}
-	if _, err := os.Stat(c.Storage.RootDirectory); err != nil {
-		return own, nil //nolint:nilerr // nothing was accepted there yet
+	case driverFilesystem:
+		if _, err := os.Stat(c.Storage.RootDirectory); err != nil {
+			return own, nil //nolint:nilerr // nothing was accepted there yet
+		}
 	}
 	driver, err := storage.NewDriver(ctx, c.Storage.Driver, c.Storage.parameters())
 	if err != nil {
