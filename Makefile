@@ -32,6 +32,10 @@ e2e: ## the same with real daemons; needs root, and installs Debian packages
 	e2e/install.sh
 	cd e2e && go test -v -count=1 -timeout=30m ./...
 
+.PHONY: screenshots
+screenshots: ## make docs/images anew; needs chromium
+	cd e2e && CGO_ENABLED=0 go run ./browser/screenshots ../docs/images
+
 .PHONY: bench
 bench: ## benchmarks, each once: memory and work, compared within one run
 	go test -run='^$$' -bench=. -benchtime=1x ./...
@@ -40,7 +44,9 @@ bench: ## benchmarks, each once: memory and work, compared within one run
 # deadline exceeded" and names no input: that is Go's, and no finding. Inputs are
 # not minimized, which would use up the time.
 .PHONY: fuzz
-fuzz: ## run every fuzz target for FUZZTIME (3s)
+fuzz: ## run every fuzz target for FUZZTIME (3s), those of e2e/fuzz too
+	@[ -d ../shared/vectors ] || echo "SKIPPED: seeds from real documents, since ../shared/vectors isn't there"
+	cd e2e/fuzz && go test ./...
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include=*_test.go . | sed 's/:func / /' | sort | \
 	while read -r file target; do \
@@ -54,11 +60,12 @@ fuzz: ## run every fuzz target for FUZZTIME (3s)
 .PHONY: lint
 # govulncheck ends with 3 where it found something, and otherwise where it can't
 # tell, as without a way to its database: that is said, and isn't a failure.
-lint: ## gofmt, go vet, golangci-lint and govulncheck, for both modules
+lint: ## gofmt, go vet, golangci-lint and govulncheck, for all modules
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi
 	go vet ./...
 	cd e2e && go vet ./...
-	lint=$(call tool,golangci-lint)/golangci-lint && $$lint run ./... && cd e2e && $$lint run ./...
+	cd e2e/fuzz && go vet ./...
+	lint=$(call tool,golangci-lint)/golangci-lint && $$lint run ./... && cd e2e && $$lint run ./... && cd fuzz && $$lint run ./...
 	@vuln=$(call tool,govulncheck)/govulncheck || exit 1; \
 	for module in . e2e; do \
 	  $$vuln -C $$module ./...; status=$$?; \

@@ -75,9 +75,7 @@ type author struct {
 // newAuthor starts a daemon that reaches the registries themselves.
 func newAuthor(t *testing.T, s *site) *author {
 	t.Helper()
-	direct := s.nodeSite()
-	direct.Hosts = hostsOfOrigin()
-	daemon, err := node.StartDockerd(t.Context(), direct)
+	daemon, err := node.StartDockerd(t.Context(), s.machine(t, ""))
 	check(t, err)
 	a := &author{docker: daemon, config: t.TempDir()}
 	a.env = append(dockerTrust(t, s, a.config),
@@ -100,7 +98,7 @@ func (a *author) releases(t *testing.T, s *site, tag string, release lab.Publish
 	check(t, a.docker.Pull(t.Context(), image))
 	_, err := a.docker.Docker(t.Context(), a.env, "trust", "sign", image)
 	check(t, err)
-	s.origin.Requests() // the author's own daemon may ask it
+	s.askedOrigin(t) // the author's own daemon may ask it
 }
 
 // inspectedPins are the keys that "docker trust inspect" prints to somebody else.

@@ -12,7 +12,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/trustmirror/trustmirror/e2e/lab"
-	"github.com/trustmirror/trustmirror/e2e/node"
 )
 
 // aYear is by how much the clock is moved, in Go's notation.
@@ -125,9 +124,7 @@ func (s *site) stopServing() {
 // bothClients are those that show that what an archive vouches for can be had.
 func (s *site) bothClients(t *testing.T) []client {
 	t.Helper()
-	dockerd, err := node.StartDockerd(t.Context(), s.nodeSite())
-	check(t, err)
-	return []client{{"dockerd-20.10", dockerd}, {"containerd-2.4", s.containerd2(t)}}
+	return []client{s.dockerd(t), {name: "containerd", Node: s.containerd2(t)}}
 }
 
 // pulled has the clients pull images, and compares what they got.

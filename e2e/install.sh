@@ -9,7 +9,12 @@ packages=(
   skopeo podman             # clients that share one library
   notary                    # the notary server and client
   debootstrap               # makes the genuine Webdis image
+  chromium fonts-dejavu-core # looks at the status page
+  prometheus                # loads the alert rules and asks what the dashboard asks
   iproute2 util-linux       # ip and unshare, for the tests' own network
+  busybox-static            # the shell of the image in which trustmirror is built
+  ca-certificates           # goes into that image, and from there into trustmirror's
+  systemd                   # systemd-analyze, which checks the unit; it isn't started
 )
 
 missing=()

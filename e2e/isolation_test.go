@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -60,10 +60,18 @@ func fail(err error) {
 // enter prepares what needs a network and becomes the isolated test process.
 func enter() error {
 	ctx := context.Background()
-	if _, err := tools.Dir(ctx, "containerd", os.Stdout); err != nil {
-		return err
+	for _, tool := range []string{"containerd", "dockerd"} {
+		if _, err := tools.Dir(ctx, tool, os.Stdout); err != nil {
+			return err
+		}
 	}
 	if _, err := lab.WebdisRoot(ctx, os.Stdout); err != nil {
+		return err
+	}
+	if _, err := lab.GoImage(ctx, os.Stdout); err != nil {
+		return err
+	}
+	if _, err := lab.Run(ctx, nil, "go", "mod", "download", "-C", ".."); err != nil { // for building in the image
 		return err
 	}
 	dir, err := os.MkdirTemp("", "trustmirror-e2e-")
@@ -99,25 +107,33 @@ func build(ctx context.Context, dir string) error {
 	return err
 }
 
-// furnish gives the new namespaces their only network interface, and names for
-// its addresses: the registries' own names lead to the lab's origin.
+// furnish gives the new namespaces their only network interface, and a /etc and
+// folders for daemons of their own. There the mirror has a name, and every other
+// name leads to the origin.
 func furnish() error {
 	ctx := context.Background()
-	if _, err := lab.Run(ctx, nil, "ip", "link", "set", "lo", "up"); err != nil {
-		return err
-	}
-	for file, address := range map[string]string{hostsOfOrigin(): originAddress, hostsOfMirror(): mirrorAddress} {
-		hosts := fmt.Sprintf("127.0.0.1 localhost\n%s %s\n%s %s\n", mirrorAddress, mirrorName, address, strings.Join(registryNames(), " "))
-		if err := os.WriteFile(file, []byte(hosts), 0o600); err != nil {
+	etc := filepath.Join(os.Getenv(isolated), "etc")
+	for _, command := range [][]string{
+		{"ip", "link", "set", "lo", "up"},
+		{"ip", "address", "add", originAddress + "/32", "dev", "lo"},
+		{"mount", "-t", "tmpfs", "tmpfs", "/run"},
+		{"mkdir", "--parents", "/opt"},
+		{"mount", "-t", "tmpfs", "tmpfs", "/opt"},
+		{"cp", "--archive", "/etc", etc},
+		{"rm", "--recursive", "--force", etc + "/containerd", etc + "/docker", etc + "/resolv.conf"}, // what this machine's own clients are told
+	} {
+		if _, err := lab.Run(ctx, nil, command[0], command[1:]...); err != nil {
 			return err
 		}
 	}
-	_, err := lab.Run(ctx, nil, "mount", "--bind", hostsOfOrigin(), "/etc/hosts")
-	return err
+	hosts := fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", mirrorAddress, mirrorName)
+	for name, content := range map[string]string{"hosts": hosts, "resolv.conf": "nameserver 127.0.0.1\n"} {
+		if err := os.WriteFile(filepath.Join(etc, name), []byte(content), 0o644); err != nil {
+			return err
+		}
+	}
+	if _, err := lab.Run(ctx, nil, "mount", "--bind", etc, "/etc"); err != nil {
+		return err
+	}
+	return lab.AnswerNames("127.0.0.1:53", netip.MustParseAddr(originAddress))
 }
-
-// hostsOfOrigin is the hosts file of every process but a transparent dockerd.
-func hostsOfOrigin() string { return filepath.Join(os.Getenv(isolated), "hosts.origin") }
-
-// hostsOfMirror leads the registries' names to trustmirror.
-func hostsOfMirror() string { return filepath.Join(os.Getenv(isolated), "hosts.mirror") }

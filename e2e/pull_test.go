@@ -9,7 +9,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/trustmirror/trustmirror/e2e/lab"
-	"github.com/trustmirror/trustmirror/e2e/node"
 )
 
 // TestPull pulls releases of every shape, under both names, by tag and by
@@ -28,6 +27,9 @@ func TestPull(t *testing.T) {
 		s.push(t, release.tag, release.published)
 	}
 	for _, client := range s.clients(t) {
+		if strings.HasSuffix(client.name, "CRI") {
+			continue // its daemon pulls for ctr, too; TestClients has it pull both names
+		}
 		for _, release := range releases {
 			for name, published := range map[string]lab.Release{lab.HubName: release.published.Hub, lab.ECRName: release.published.ECR} {
 				for by, image := range map[string]string{
@@ -119,8 +121,7 @@ func TestByTheMirrorsName(t *testing.T) {
 	s.push(t, "0.1.19", release)
 	check(t, s.world.Push(t.Context(), "0.1.11", release)) // and not signed
 	s.serve(t)
-	dockerd, err := node.StartDockerd(t.Context(), s.nodeSite())
-	check(t, err)
+	dockerd := s.dockerd(t)
 	for _, name := range []string{lab.Repository, lab.HubName, lab.ECRName} {
 		t.Run(name, func(t *testing.T) {
 			check(t, dockerd.Clear(t.Context()))

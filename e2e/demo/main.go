@@ -194,6 +194,7 @@ func (d *demo) tryByHand(keep bool) {
 	} else {
 		fmt.Print("Run `make demo KEEP=1`, which leaves all of it up, and then, at the addresses it prints:\n\n")
 	}
+	fmt.Printf("  %s/ in a browser: the status page, with what was pulled and refused\n", d.mirror.AdminURL)
 	fmt.Printf("  curl -i %s/v2/%s/manifests/%s\n", d.mirror.URL, lab.HubName, tag)
 	fmt.Printf("  curl -i %s/v2/%s/manifests/%s\n", d.mirror.URL, lab.ECRName, tag)
 	for _, wrong := range d.wrong[:1] {

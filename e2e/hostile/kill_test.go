@@ -260,8 +260,11 @@ func (k *killing) sweeps() {
 	if left := staged(t, k.mirror); len(left) > 0 {
 		t.Errorf("unfinished files are still there: %q", left)
 	}
+	k.pullBoth(tag)
+	before := k.mirror.footprint(t)
 	for _, tag := range k.tags {
 		k.pullBoth(tag)
 	}
 	k.countRequests(k.stored())
+	k.mirror.settles(t, before)
 }

@@ -26,7 +26,8 @@ type signer struct {
 	root, timestamp, snapshot, targets *key
 	version                            int
 	signed                             map[string]any
-	rootMeta                           map[string]any // of the root, which is made once
+	rootMeta                           map[string]any              // of the root, which is made once
+	change                             func(targets []byte) []byte // after it is signed, and before the others vouch for it; nil: it is right
 }
 
 type key struct {
@@ -91,6 +92,9 @@ func (s *signer) publish(t *testing.T) map[string][]byte {
 	put := func(name string, k *key, signed map[string]any) map[string]any {
 		signed["version"], signed["expires"] = s.version, time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339)
 		raw := k.seal(t, canonical(signed))
+		if name == "targets" && s.change != nil {
+			raw = s.change(raw)
+		}
 		sum := sha256.Sum256(raw)
 		for _, name := range []string{name, name + "." + hex.EncodeToString(sum[:])} {
 			files["/v2/"+s.gun+"/_trust/tuf/"+name+".json"] = raw

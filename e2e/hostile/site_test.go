@@ -91,6 +91,12 @@ type mirror struct {
 // newMirror writes the configuration for sites; Start starts it.
 func newMirror(t *testing.T, l *lab.Lab, sites ...*site) *mirror {
 	t.Helper()
+	return newMirrorOf(t, l, program, sites...)
+}
+
+// newMirrorOf is newMirror for another build of trustmirror.
+func newMirrorOf(t *testing.T, l *lab.Lab, program string, sites ...*site) *mirror {
+	t.Helper()
 	config := lab.MirrorConfig{Upstreams: map[string]string{}}
 	for _, s := range sites {
 		config.Upstreams[s.hubName], config.Upstreams[s.copyName] = s.hub.url, s.copy.url
@@ -115,6 +121,7 @@ type refusal struct {
 	status     int
 	code       string
 	reason     string
+	ref        string
 	message    string
 	retryAfter string
 }
@@ -124,12 +131,14 @@ func (r *refusal) Error() string {
 }
 
 // get asks for one object. Any answer but 200 has to be an OCI error document and
-// nothing else, and is returned as a *refusal.
+// nothing else, of which the decision log knows, and is returned as a *refusal.
 func (m *mirror) get(ctx context.Context, path string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.URL+path, nil)
 	if err != nil {
 		return nil, err
 	}
+	asker := newAsker()
+	request.Header.Set("User-Agent", asker)
 	response, err := m.client.Do(request)
 	if err != nil {
 		return nil, err
@@ -139,7 +148,7 @@ func (m *mirror) get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil || response.StatusCode == http.StatusOK {
 		return body, err
 	}
-	return nil, readRefusal(reply{response.StatusCode, response.Header, body})
+	return nil, m.audited(asker, readRefusal(reply{response.StatusCode, response.Header, body}))
 }
 
 func readRefusal(r reply) error {
@@ -160,7 +169,10 @@ func readRefusal(r reply) error {
 		return fmt.Errorf("%d isn't an OCI error and nothing else: %q", r.status, r.body)
 	}
 	said := document.Errors[0]
-	return &refusal{r.status, said.Code, said.Detail.Reason, said.Message, r.header.Get("Retry-After")}
+	if served := r.header.Get("Docker-Content-Digest") + r.header.Get("ETag"); served != "" {
+		return fmt.Errorf("an error has the header %v", r.header)
+	}
+	return &refusal{r.status, said.Code, said.Detail.Reason, said.Detail.Ref, said.Message, r.header.Get("Retry-After")}
 }
 
 // errOtherBytes is the worst that can happen.
@@ -231,16 +243,6 @@ func (m *mirror) log(t *testing.T, from int) string {
 	log, err := os.ReadFile(m.Process.LogFile)
 	check(t, err)
 	return string(log[from:])
-}
-
-// decided tells whether a log has the refusal of something that begins like ref.
-func decided(log, ref, reason string) bool {
-	for line := range strings.Lines(log) {
-		if strings.Contains(line, "msg=decision verdict=refused ref="+ref) && strings.Contains(line, " reason="+reason+" ") {
-			return true
-		}
-	}
-	return false
 }
 
 // peak is the most memory that the process ever held, in bytes (proc(5), VmHWM).

@@ -48,14 +48,20 @@ func newCA(dir string) (*CA, error) {
 	return ca, writePEM(ca.Path, "CERTIFICATE", der, 0o644)
 }
 
-// Issue writes a certificate for the names (host names or IP addresses) and
+// Issue writes a server's certificate for the names (host names or IP addresses) and
 // its key, and returns the paths of both PEM files.
 func (ca *CA) Issue(names ...string) (certFile, keyFile string, err error) {
+	return ca.IssueFor(24*time.Hour, names...)
+}
+
+// IssueFor is Issue with a certificate that expires after a time, or did so before now.
+func (ca *CA) IssueFor(left time.Duration, names ...string) (certFile, keyFile string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", "", err
 	}
 	template := certificate(names[0])
+	template.NotBefore, template.NotAfter = template.NotBefore.AddDate(-2, 0, 0), time.Now().Add(left)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"io"
 	"log"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -23,6 +22,7 @@ type Front struct {
 
 	mu       sync.Mutex // guards what follows
 	requests []string
+	callers  []string // the addresses that connections came from
 	lies     map[string]Lie
 	server   *http.Server // nil: stopped
 }
@@ -51,24 +51,6 @@ func (l *Lab) front(address, host string, conf *tls.Config, handler http.Handler
 	return f, nil
 }
 
-// StartOrigin serves what an address leads to that clients know as a registry's
-// own, such as "127.0.0.2:443" for "registry-1.docker.io": each host name with
-// its registry. A client that doesn't fail closed ends up here, and finds
-// everything, so that it is noticed.
-func (l *Lab) StartOrigin(address string, registries map[string]*Registry) (*Front, error) {
-	conf, err := l.CA.serverTLS(slices.Sorted(maps.Keys(registries))...)
-	if err != nil {
-		return nil, err
-	}
-	return l.front(address, "origin", conf, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if registry, ok := registries[r.Host]; ok {
-			registry.ServeHTTP(w, r)
-			return
-		}
-		http.NotFound(w, r)
-	}))
-}
-
 // Start listens again after Stop.
 func (f *Front) Start() error {
 	listener, err := net.Listen("tcp", f.Address)
@@ -78,7 +60,7 @@ func (f *Front) Start() error {
 	if f.tls != nil {
 		listener = tls.NewListener(listener, f.tls)
 	}
-	server := &http.Server{Handler: f, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
+	server := &http.Server{Handler: f, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0), ConnState: f.noteCaller}
 	f.mu.Lock()
 	f.server = server
 	f.mu.Unlock()
@@ -103,6 +85,38 @@ func (f *Front) Requests() []string {
 	requests := f.requests
 	f.requests = nil
 	return requests
+}
+
+// noteCaller is told of each connection before anything is read from it.
+func (f *Front) noteCaller(connection net.Conn, state http.ConnState) {
+	if state == http.StateNew {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.callers = append(f.callers, connection.RemoteAddr().String())
+	}
+}
+
+// Connections returns how many connections were made since the last call, also of
+// those on which nothing was asked. None is missed: connections are taken in the
+// order in which they are made, and the last one is its own.
+func (f *Front) Connections() (int, error) {
+	last, err := net.Dial("tcp", f.Address)
+	if err != nil {
+		return 0, err
+	}
+	defer last.Close()
+	for {
+		f.mu.Lock()
+		before := slices.Index(f.callers, last.LocalAddr().String())
+		if before >= 0 {
+			f.callers = f.callers[before+1:]
+		}
+		f.mu.Unlock()
+		if before >= 0 {
+			return before, nil
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // Lie answers path with something else from now on.

@@ -21,8 +21,11 @@ import (
 type Lab struct {
 	// Dir holds everything the lab writes: logs, keys, registries' contents.
 	Dir string
-	// CA signs the certificates of every TLS server of the lab.
+	// CA signs the certificates of registries and of the notary server. It stands for
+	// the authorities that every machine trusts.
 	CA *CA
+	// MirrorCA signs those of mirrors. Nobody trusts it who isn't told to.
+	MirrorCA *CA
 
 	mu    sync.Mutex // guards stops
 	stops []func()   // what Close calls, last first
@@ -35,10 +38,11 @@ func New() (*Lab, error) {
 		return nil, err
 	}
 	ca, err := newCA(filepath.Join(dir, "tls"))
-	if err != nil {
+	mirrorCA, mirrorErr := newCA(filepath.Join(dir, "tls-mirror"))
+	if err := errors.Join(err, mirrorErr); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &Lab{Dir: dir, CA: ca}, nil
+	return &Lab{Dir: dir, CA: ca, MirrorCA: mirrorCA}, nil
 }
 
 // Close ends what the lab started. The folder stays, for its logs: see Remove.

@@ -34,8 +34,12 @@ type MirrorConfig struct {
 	Names []string
 	// Upstreams gives the URL of each registry; those that no rule names are left out.
 	Upstreams map[string]string
+	Addresses map[string]string // where connections to a registry go, if not where its URL's name leads
 	Rules     []Rule
+	ClientCA  string        // file with the authority of clients' certificates; none if empty
+	HTPasswd  string        // file with users; nobody is asked for a password if empty
 	Refresh   time.Duration // how often the notary server is asked for news; 0: trustmirror's default
+	Storage   string        // "s3: {…}"; a folder of the mirror's own if empty
 }
 
 // Rule is one image rule of the configuration.
@@ -51,6 +55,7 @@ type Rule struct {
 type Mirror struct {
 	URL        string // "http://127.0.0.1:5000"
 	Address    string // "127.0.0.1:5000"
+	AdminURL   string // "http://127.0.0.1:5001": the status page
 	ConfigFile string
 	Env        []string // of the program, besides the lab's: "NAME=value"
 	Process    *Process
@@ -58,6 +63,7 @@ type Mirror struct {
 	lab     *Lab
 	program string
 	client  *http.Client
+	ready   string // the URL that answers when it serves
 }
 
 // NewMirror writes a configuration with an empty storage folder of its own, for
@@ -81,15 +87,21 @@ func (l *Lab) NewMirror(program string, config MirrorConfig) (*Mirror, error) {
 		Admin, Certificate, Key, Data, CA string
 	}{MirrorConfig: config.withoutUnused(), Admin: admin, Data: filepath.Join(dir, "data"), CA: l.CA.Path}
 
-	m := &Mirror{lab: l, program: program, Address: config.Address, URL: "http://" + config.Address, client: http.DefaultClient}
+	m := &Mirror{
+		lab: l, program: program, Address: config.Address, URL: "http://" + config.Address, AdminURL: "http://" + admin, client: http.DefaultClient,
+	}
 	if len(config.Names) > 0 {
-		if values.Certificate, values.Key, err = l.CA.Issue(config.Names...); err != nil {
+		if values.Certificate, values.Key, err = l.MirrorCA.IssueFor(mirrorCertificate, config.Names...); err != nil {
 			return nil, err
 		}
 		if m.client, err = l.Client(config.Names[0]); err != nil {
 			return nil, err
 		}
 		m.URL = "https://" + config.Address
+	}
+	m.ready = m.URL + "/v2/"
+	if config.ClientCA != "" { // which the lab has no certificate from
+		m.ready = m.AdminURL + "/healthz"
 	}
 	m.ConfigFile = filepath.Join(dir, "config.yaml")
 	file, err := os.Create(m.ConfigFile)
@@ -115,10 +127,10 @@ func (c MirrorConfig) withoutUnused() MirrorConfig {
 	return c
 }
 
-// Client returns one that trusts the lab's CA and expects servers to be called name,
-// whatever address it asks.
+// Client returns one that trusts mirrors, and expects them to be called name, whatever
+// address it asks.
 func (l *Lab) Client(name string) (*http.Client, error) {
-	pem, err := os.ReadFile(l.CA.Path)
+	pem, err := os.ReadFile(l.MirrorCA.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +141,10 @@ func (l *Lab) Client(name string) (*http.Client, error) {
 	}}, nil
 }
 
+// mirrorCertificate is for how long mirrors' certificates are valid: also for one whose
+// clock is years ahead.
+const mirrorCertificate = 10 * 365 * 24 * time.Hour
+
 // Start runs "trustmirror serve", in the configuration's folder, until it answers.
 func (m *Mirror) Start(ctx context.Context) error {
 	cmd := exec.Command(m.program, "serve", "-c", m.ConfigFile)
@@ -137,7 +153,7 @@ func (m *Mirror) Start(ctx context.Context) error {
 	if m.Process, err = m.lab.Start("trustmirror", cmd); err != nil {
 		return err
 	}
-	return m.Process.WaitUntil(ctx, answers(m.client, m.URL+"/v2/"))
+	return m.Process.WaitUntil(ctx, answers(m.client, m.ready))
 }
 
 // Run runs another subcommand of trustmirror with the same configuration, and
@@ -163,15 +179,18 @@ func configTemplate() *template.Template {
 	return template.Must(template.New("config.yaml").Funcs(template.FuncMap{"list": list}).Parse(`listen:
   address: "{{.Address}}"
 {{- if .Certificate}}
-  tls: {certificate: "{{.Certificate}}", key: "{{.Key}}"}
+  tls: {certificate: "{{.Certificate}}", key: "{{.Key}}"{{if .ClientCA}}, client_ca: "{{.ClientCA}}"{{end}}}
+{{- end}}
+{{- if .HTPasswd}}
+  htpasswd: "{{.HTPasswd}}"
 {{- end}}
 admin:
   address: "{{.Admin}}"
 storage:
-  filesystem: {rootdirectory: "{{.Data}}"}
+  {{with .Storage}}{{.}}{{else}}filesystem: {rootdirectory: "{{.Data}}"}{{end}}
 upstreams:
 {{- range $registry, $url := .Upstreams}}
-  {{$registry}}: {url: "{{$url}}"}
+  {{$registry}}: {url: "{{$url}}"{{with index $.Addresses $registry}}, address: "{{.}}"{{end}}}
 {{- end}}
 images:
 {{- range .Rules}}

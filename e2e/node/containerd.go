@@ -17,100 +17,61 @@ import (
 	"github.com/trustmirror/trustmirror/e2e/lab"
 )
 
-// containerdConfig is understood by every version; it leaves out what would
-// write or listen outside the lab's folder.
-const containerdConfig = `version = 2
-disabled_plugins = [
-  "io.containerd.grpc.v1.cri",
-  "io.containerd.internal.v1.opt",
-  "io.containerd.nri.v1.nri",
-]
-`
-
 // Containerd is a containerd with its ctr.
 type Containerd struct {
-	env      []string
-	ctr      string
-	address  string
-	hostsDir string
+	machine *Machine
+	process *lab.Process
+	ctr     string
+	address string
 }
 
-// StartContainerd starts the containerd of the folder programs, or Debian's if
-// that is empty.
-func StartContainerd(ctx context.Context, site Site, programs string) (*Containerd, error) {
-	dir, err := os.MkdirTemp(site.Lab.Dir, "containerd-")
+// StartContainerd starts the containerd of the folder programs, with the machine's
+// configuration.
+func StartContainerd(ctx context.Context, m *Machine, programs string) (*Containerd, error) {
+	dir, err := m.folder("containerd")
 	if err != nil {
 		return nil, err
 	}
-	// containerd looks for its shim in PATH.
-	path := os.Getenv("PATH")
-	if programs == "" {
-		programs = "/usr/bin"
-	} else {
-		path = programs + ":" + path
-	}
-	c := &Containerd{
-		env:      []string{site.trustCA(), "PATH=" + path},
-		ctr:      filepath.Join(programs, "ctr"),
-		address:  filepath.Join(dir, "sock"),
-		hostsDir: filepath.Join(dir, "certs.d"),
-	}
-	if err := writeHosts(c.hostsDir, site); err != nil {
-		return nil, err
-	}
-	config := filepath.Join(dir, "config.toml")
-	if err := os.WriteFile(config, []byte(containerdConfig), 0o600); err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(filepath.Join(programs, "containerd"), "--config", config,
+	c := &Containerd{machine: m, ctr: filepath.Join(programs, "ctr"), address: filepath.Join(dir, "sock")}
+	c.process, err = m.start("containerd", inPath(programs), filepath.Join(programs, "containerd"),
 		"--root", filepath.Join(dir, "root"), "--state", filepath.Join(dir, "state"), "--address", c.address)
-	cmd.Env = append(os.Environ(), c.env...)
-	process, err := site.Lab.Start("containerd", cmd)
 	if err != nil {
 		return nil, err
 	}
-	return c, process.WaitUntil(ctx, func(ctx context.Context) error {
+	return c, c.process.WaitUntil(ctx, func(ctx context.Context) error {
 		_, err := c.run(ctx, "version")
 		return err
 	})
 }
 
-// writeHosts writes the one form of hosts.toml with which every version of
-// containerd fails closed: the mirror is the server and the only host.
-func writeHosts(dir string, site Site) error {
-	toml := fmt.Sprintf(`server = "https://%[1]s"
-ca = %[2]q
-
-[host."https://%[1]s"]
-  capabilities = ["pull", "resolve"]
-  ca = %[2]q
-`, site.Mirror, site.Lab.CA.Path)
-	for _, registry := range []string{"docker.io", "registry-1.docker.io", "public.ecr.aws"} {
-		folder := filepath.Join(dir, registry)
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(folder, "hosts.toml"), []byte(toml), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
+// inPath has a daemon find the programs that it starts itself.
+func inPath(programs string) []string {
+	return []string{"PATH=" + programs + ":" + os.Getenv("PATH")}
 }
 
 func (c *Containerd) run(ctx context.Context, args ...string) ([]byte, error) {
-	return lab.Run(ctx, c.env, c.ctr, append([]string{"--address", c.address}, args...)...)
+	command, args := beside(c.process, c.ctr, append([]string{"--address", c.address}, args...)...)
+	return lab.Run(ctx, nil, command, args...)
 }
+
+// Stop ends the daemon.
+func (c *Containerd) Stop() { c.process.Stop() }
 
 // Pull implements Node.
 func (c *Containerd) Pull(ctx context.Context, image string) error {
-	_, err := c.run(ctx, "images", "pull", "--hosts-dir", c.hostsDir, image)
+	_, err := c.run(ctx, "images", "pull", "--hosts-dir", "/etc/containerd/certs.d", image)
 	return err
 }
 
-// ImageID implements Node: it goes from the image's top to the config of the
-// machine's own platform.
+// ImageID implements Node.
 func (c *Containerd) ImageID(ctx context.Context, image string) (digest.Digest, error) {
-	list, err := c.run(ctx, "images", "list", "name=="+image)
+	return configOf(ctx, c.run, image)
+}
+
+// configOf asks a containerd, by ctr, for an image's config: it goes from the image's
+// top to the config of the machine's own platform.
+func configOf(ctx context.Context, ctr func(context.Context, ...string) ([]byte, error), image string) (digest.Digest, error) {
+	list, err := ctr(ctx, "images", "list", "name=="+image)
 	if err != nil {
 		return "", err
 	}
@@ -120,7 +81,7 @@ func (c *Containerd) ImageID(ctx context.Context, image string) (digest.Digest, 
 		return "", fmt.Errorf("containerd has no image %s:\n%s", image, list)
 	}
 	for top := fields[at]; ; {
-		content, err := c.run(ctx, "content", "get", top)
+		content, err := ctr(ctx, "content", "get", top)
 		if err != nil {
 			return "", err
 		}
@@ -168,7 +129,6 @@ func (c *Containerd) Clear(ctx context.Context) error {
 // RunImage runs a container of an image that was pulled, in the background and
 // on the machine's own network.
 func (c *Containerd) RunImage(l *lab.Lab, image, name string) (*lab.Process, error) {
-	cmd := exec.Command(c.ctr, "--address", c.address, "run", "--rm", "--net-host", image, name)
-	cmd.Env = append(os.Environ(), c.env...)
-	return l.Start("container-"+name, cmd)
+	command, args := beside(c.process, c.ctr, "--address", c.address, "run", "--rm", "--net-host", image, name)
+	return l.Start("container-"+name, exec.Command(command, args...))
 }

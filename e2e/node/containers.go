@@ -3,58 +3,34 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/trustmirror/trustmirror/e2e/lab"
 )
-
-// registriesConf makes podman and skopeo ask the mirror for both registries,
-// and the registries themselves never: blocked says so even if the mirror fails.
-func registriesConf(dir string, site Site) (file string, err error) {
-	var conf strings.Builder
-	conf.WriteString("unqualified-search-registries = []\n")
-	for _, registry := range []string{"docker.io", "public.ecr.aws"} {
-		fmt.Fprintf(&conf, `
-[[registry]]
-prefix = %[1]q
-location = %[1]q
-blocked = true
-[[registry.mirror]]
-location = "%[2]s/%[1]s"
-`, registry, site.Mirror)
-	}
-	file = filepath.Join(dir, "registries.conf")
-	return file, os.WriteFile(file, []byte(conf.String()), 0o600)
-}
 
 // Podman is podman with a storage of its own.
 type Podman struct {
-	env    []string
-	global []string // flags
+	machine *Machine
+	env     []string
+	global  []string // flags
 }
 
 // NewPodman makes an empty storage.
-func NewPodman(site Site) (*Podman, error) {
-	dir, err := os.MkdirTemp(site.Lab.Dir, "podman-")
-	if err != nil {
-		return nil, err
-	}
-	conf, err := registriesConf(dir, site)
+func NewPodman(m *Machine) (*Podman, error) {
+	dir, err := m.folder("podman")
 	return &Podman{
-		env: []string{site.trustCA(), "CONTAINERS_REGISTRIES_CONF=" + conf, "TMPDIR=" + dir},
+		machine: m,
+		env:     []string{"TMPDIR=" + dir},
 		global: []string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"),
 			"--tmpdir", filepath.Join(dir, "tmp"), "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"},
 	}, err
 }
 
 func (p *Podman) run(ctx context.Context, args ...string) ([]byte, error) {
-	return lab.Run(ctx, p.env, "podman", append(p.global, args...)...)
+	return p.machine.Run(ctx, p.env, "podman", append(p.global, args...)...)
 }
 
 // Pull implements Node.
@@ -83,19 +59,14 @@ func (p *Podman) Clear(ctx context.Context) error {
 
 // Skopeo copies images into folders, the manifests unchanged.
 type Skopeo struct {
-	env  []string
-	conf string // registries.conf: this client knows no variable for it
-	dir  string // with a folder for each image
+	machine *Machine
+	dir     string // with a folder for each image
 }
 
 // NewSkopeo makes an empty place for images.
-func NewSkopeo(site Site) (*Skopeo, error) {
-	dir, err := os.MkdirTemp(site.Lab.Dir, "skopeo-")
-	if err != nil {
-		return nil, err
-	}
-	conf, err := registriesConf(dir, site)
-	return &Skopeo{env: []string{site.trustCA(), "TMPDIR=" + dir}, conf: conf, dir: dir}, err
+func NewSkopeo(m *Machine) (*Skopeo, error) {
+	dir, err := m.folder("skopeo")
+	return &Skopeo{machine: m, dir: dir}, err
 }
 
 func (s *Skopeo) folder(image string) string {
@@ -108,7 +79,7 @@ func (s *Skopeo) Pull(ctx context.Context, image string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
-	_, err := lab.Run(ctx, s.env, "skopeo", "--registries-conf", s.conf, "copy", "--quiet", "docker://"+image, "dir:"+folder)
+	_, err := s.machine.Run(ctx, []string{"TMPDIR=" + s.dir}, "skopeo", "copy", "--quiet", "docker://"+image, "dir:"+folder)
 	return err
 }
 

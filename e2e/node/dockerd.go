@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,16 +12,32 @@ import (
 	"github.com/trustmirror/trustmirror/e2e/lab"
 )
 
-// Dockerd is Debian's Docker daemon, with its classic image store.
+// Dockerd is a Docker daemon.
 type Dockerd struct {
-	env []string
+	dir     string
+	env     []string
+	process *lab.Process
+	ctr     string // of its containerd, if that keeps the images; else ""
 }
 
-// StartDockerd starts a daemon for which the registries' names lead where the
-// site's hosts file says: to trustmirror, in transparent mode, the only way in
-// which the classic store fails closed.
-func StartDockerd(ctx context.Context, site Site, flags ...string) (*Dockerd, error) {
-	dir, err := os.MkdirTemp(site.Lab.Dir, "dockerd-")
+// StartDockerd starts Debian's daemon, which has the classic image store, with the
+// machine's configuration.
+func StartDockerd(ctx context.Context, m *Machine, flags ...string) (*Dockerd, error) {
+	return startDockerd(ctx, m, "/usr/sbin/dockerd", nil, append([]string{"--storage-driver=vfs"}, flags...)...)
+}
+
+// StartDockerdToday starts the daemon of the folder programs, with the containerd of
+// another.
+func StartDockerdToday(ctx context.Context, m *Machine, programs, containerd string) (*Dockerd, error) {
+	d, err := startDockerd(ctx, m, filepath.Join(programs, "dockerd"), inPath(containerd))
+	if d != nil {
+		d.ctr = filepath.Join(containerd, "ctr")
+	}
+	return d, err
+}
+
+func startDockerd(ctx context.Context, m *Machine, program string, env []string, flags ...string) (*Dockerd, error) {
+	dir, err := m.folder("dockerd")
 	if err != nil {
 		return nil, err
 	}
@@ -31,23 +46,16 @@ func StartDockerd(ctx context.Context, site Site, flags ...string) (*Dockerd, er
 	if err := os.Mkdir(config, 0o700); err != nil {
 		return nil, err
 	}
-	args := append([]string{
-		"--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, site.Hosts,
-		"/usr/sbin/dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"--host", socket, "--pidfile", filepath.Join(dir, "pid"), "--config-file", filepath.Join(dir, "daemon.json"),
-		"--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs",
-	}, flags...)
-	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}\n"), 0o600); err != nil {
-		return nil, err
-	}
-	cmd := exec.Command("unshare", args...)
-	cmd.Env = append(os.Environ(), site.trustCA())
-	process, err := site.Lab.Start("dockerd", cmd)
+	d := &Dockerd{dir: dir, env: []string{"DOCKER_HOST=" + socket, "DOCKER_CONFIG=" + config, "DOCKER_CONTENT_TRUST=0"}}
+	d.process, err = m.start("dockerd", env, program, append([]string{
+		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
+		"--host", socket, "--pidfile", filepath.Join(dir, "pid"),
+		"--iptables=false", "--ip6tables=false", "--bridge=none",
+	}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dockerd{env: []string{"DOCKER_HOST=" + socket, "DOCKER_CONFIG=" + config, "DOCKER_CONTENT_TRUST=0"}}
-	return d, process.WaitUntil(ctx, func(ctx context.Context) error {
+	return d, d.process.WaitUntil(ctx, func(ctx context.Context) error {
 		_, err := d.run(ctx, "info")
 		return err
 	})
@@ -62,6 +70,21 @@ func (d *Dockerd) Docker(ctx context.Context, env []string, args ...string) ([]b
 	return lab.Run(ctx, slices.Concat(d.env, env), "docker", args...)
 }
 
+// Store is the daemon's image store, as doctor's --docker-store names it.
+func (d *Dockerd) Store(ctx context.Context) string {
+	out, err := d.run(ctx, "info", "--format", "{{json .DriverStatus}}")
+	switch {
+	case err != nil:
+		return ""
+	case strings.Contains(string(out), "io.containerd.snapshotter.v1"):
+		return "containerd"
+	}
+	return "classic"
+}
+
+// Stop ends the daemon.
+func (d *Dockerd) Stop() { d.process.Stop() }
+
 // Pull implements Node.
 func (d *Dockerd) Pull(ctx context.Context, image string) error {
 	_, err := d.run(ctx, "pull", image)
@@ -70,6 +93,12 @@ func (d *Dockerd) Pull(ctx context.Context, image string) error {
 
 // ImageID implements Node.
 func (d *Dockerd) ImageID(ctx context.Context, image string) (digest.Digest, error) {
+	if d.ctr != "" { // Docker itself would say the index's digest
+		return configOf(ctx, func(ctx context.Context, args ...string) ([]byte, error) {
+			socket := filepath.Join(d.dir, "exec", "containerd", "containerd.sock")
+			return lab.Run(ctx, nil, d.ctr, append([]string{"--address", socket, "--namespace", "moby"}, args...)...)
+		}, image)
+	}
 	out, err := d.run(ctx, "image", "inspect", "--format", "{{.Id}}", image)
 	return digest.Digest(strings.TrimSpace(string(out))), err
 }

@@ -1,13 +1,11 @@
-// Package node starts real container runtimes and clients, each configured to
-// pull through trustmirror and, where it refuses, from nowhere else.
+// Package node starts real container runtimes and clients on machines of their own,
+// where `trustmirror client` tells them where to pull from.
 package node
 
 import (
 	"context"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/trustmirror/trustmirror/e2e/lab"
 )
 
 // Node is a machine's way to images. Images are named in full:
@@ -22,15 +20,3 @@ type Node interface {
 	// Clear removes all of them, so that the next pull fetches everything.
 	Clear(ctx context.Context) error
 }
-
-// Site is what a node has to know about where it is.
-type Site struct {
-	Lab *lab.Lab
-	// Mirror is the host name under which trustmirror serves https.
-	Mirror string
-	// Hosts is a hosts file that leads the registries' own names to trustmirror.
-	Hosts string
-}
-
-// trustCA makes a Go program trust the lab's CA.
-func (s Site) trustCA() string { return "SSL_CERT_FILE=" + s.Lab.CA.Path }

@@ -32,6 +32,12 @@ func lookUp(name string) (tool, error) {
 			"github.com/containerd/containerd/v2/cmd/ctr",
 			"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
 		}}, nil
+	case "dockerd": // with the containerd image store; it needs containerd of 2.x in its PATH
+		return tool{"v2.0.0-beta.24", []string{"github.com/moby/moby/v2/cmd/dockerd"}}, nil
+	case "helm": // draws and lints the chart
+		return tool{"v3.22.0", []string{"helm.sh/helm/v3/cmd/helm"}}, nil
+	case "versitygw": // an S3 gateway over a folder
+		return tool{"v1.8.0", []string{"github.com/versity/versitygw/cmd/versitygw"}}, nil
 	case "golangci-lint":
 		return tool{"v2.15.0", []string{"github.com/golangci/golangci-lint/v2/cmd/golangci-lint"}}, nil
 	case "govulncheck":
@@ -85,8 +91,8 @@ func Once(name string, create func(path string) error) (_ string, err error) {
 }
 
 // Dir returns the folder with the programs of a tool ("notary", "containerd",
-// "golangci-lint", "govulncheck"), and builds them first where they are
-// missing. What it is doing goes to log.
+// "dockerd", "helm", "versitygw", "golangci-lint", "govulncheck"), and builds them
+// first where they are missing. What it is doing goes to log.
 func Dir(ctx context.Context, name string, log io.Writer) (string, error) {
 	t, err := lookUp(name)
 	if err != nil {
