@@ -46,6 +46,7 @@ func TestAttack41_DocumentsMadeUpAtOnce(t *testing.T) {
 	w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
 	var held, most atomic.Int32
 	full, release := make(chan struct{}), make(chan struct{})
+	isFull := sync.OnceFunc(func() { close(full) })
 	w.hook(&hooked{manifest: func(ctx context.Context, asked verify.Ref) error {
 		if asked.Registry != "public.ecr.aws" {
 			return nil
@@ -55,7 +56,7 @@ func TestAttack41_DocumentsMadeUpAtOnce(t *testing.T) {
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
 		if n == atOnce {
-			close(full)
+			isFull()
 		}
 		select {
 		case <-release:
