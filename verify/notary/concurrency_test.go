@@ -186,6 +186,26 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// What a client asked for just now isn't asked for again in the background.
+func TestRunAfterDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := liveSource(w)
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		wantTarget(t, s, "0.1.19", digestA)
+		asked := len(w.service.Requests())
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if again := w.service.Requests(); asked == 0 || len(again) > 0 {
+			t.Errorf("%d requests on demand, and then %q", asked, again)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 func TestRunEndsWhileTheServiceHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

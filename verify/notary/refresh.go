@@ -338,13 +338,13 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 	timer := time.NewTimer(rand.N(spread + 1)) //nolint:gosec // nobody gains from guessing it
 	defer timer.Stop()
-	for {
+	for first := true; ; first = false {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
 		}
-		if s.Refresh(ctx) == nil {
+		if s.ask(ctx, !first) == nil { // at first somebody may just have asked on demand
 			failures = 0
 		} else {
 			failures++
