@@ -35,22 +35,26 @@ func (c *Client) Blob(ctx context.Context, ref verify.Ref) (io.ReadCloser, error
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	r := &blobReader{
-		e: e, ctx: ctx, cancel: cancel, tries: e.newTries(), size: -1,
-		call: call{
-			kind: KindBlob, ref: ref, repository: ref.Repository, object: "blob " + ref.String(),
-			path: "/v2/" + ref.Repository + "/blobs/" + ref.Digest.String(),
-		},
-	}
+	r := newBlobReader(ctx, e, call{
+		kind: KindBlob, ref: ref, repository: ref.Repository, object: "blob " + ref.String(),
+		path: "/v2/" + ref.Repository + "/blobs/" + ref.Digest.String(),
+	})
 	if err := r.open(); err != nil {
-		cancel()
+		r.cancel()
 		return nil, err
+	}
+	if r.size >= 2*partSize && r.answer.Header.Get("Accept-Ranges") == "bytes" {
+		return newPartsReader(ctx, r, c.parts), nil
 	}
 	return r, nil
 }
 
-// blobReader reads one blob over as many answers as it takes.
+func newBlobReader(ctx context.Context, e *endpoint, c call) *blobReader {
+	ctx, cancel := context.WithCancel(ctx)
+	return &blobReader{e: e, ctx: ctx, cancel: cancel, tries: e.newTries(), size: -1, call: c}
+}
+
+// blobReader reads one blob, or a part of one, over as many answers as it takes.
 type blobReader struct {
 	e      *endpoint
 	ctx    context.Context
@@ -60,8 +64,9 @@ type blobReader struct {
 	mu     sync.Mutex // guards what follows; held while reading
 	tries  *tries
 	answer *http.Response // nil while broken off
-	offset int64          // bytes delivered
-	size   int64          // of the blob; -1: not known
+	offset int64          // of the byte that is delivered next
+	size   int64          // of the blob; -1: not known. Of a part: the offset behind its last byte
+	whole  int64          // of a part: the blob's size; else 0
 	skip   int64          // bytes of the answer that were delivered before
 	fresh  int64          // bytes delivered since it broke off last
 	err    error          // once set, all that Read returns
@@ -141,7 +146,10 @@ func (r *blobReader) end() {
 // open asks for what hasn't been delivered yet.
 func (r *blobReader) open() error {
 	c := r.call
-	if r.offset > 0 {
+	switch {
+	case r.whole > 0:
+		c.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", r.offset, r.size-1)}}
+	case r.offset > 0:
 		c.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", r.offset)}}
 	}
 	resp, err := r.e.get(r.ctx, c, r.tries)
@@ -160,9 +168,16 @@ func (r *blobReader) open() error {
 // that begins anew instead is read to that point.
 func (r *blobReader) accept(resp *http.Response) error {
 	from, size := int64(0), resp.ContentLength
+	if r.whole > 0 && resp.StatusCode != http.StatusPartialContent {
+		return verify.Unavailable(r.e.unavailable, "%s answers with all of %s where a part was asked for, though it said that it can send parts", r.e.name, r.call.object)
+	}
 	if resp.StatusCode == http.StatusPartialContent {
 		first, last, total, ok := parseContentRange(resp.Header.Get("Content-Range"))
-		if !ok || first != r.offset || total >= 0 && last != total-1 || size >= 0 && size != last-first+1 {
+		end := total // of what was asked for
+		if r.whole > 0 {
+			ok, end = ok && (total < 0 || total == r.whole), r.size
+		}
+		if !ok || first != r.offset || end >= 0 && last != end-1 || size >= 0 && size != last-first+1 {
 			return verify.Unavailable(r.e.unavailable, "%s answers with another part of %s than the rest from byte %d that was asked for",
 				r.e.name, r.call.object, r.offset)
 		}

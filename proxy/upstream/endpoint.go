@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -112,6 +113,7 @@ func (h hooks) withDefaults() hooks {
 }
 
 func (e *endpoint) newTransport(cas *x509.CertPool, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
+	// HTTP/1.1, so that the parts of a blob come over connections of their own.
 	return &http.Transport{
 		Proxy:                  e.proxy,
 		DialContext:            dial,
@@ -120,7 +122,6 @@ func (e *endpoint) newTransport(cas *x509.CertPool, dial func(context.Context, s
 		ResponseHeaderTimeout:  e.opts.Timeouts.Header,
 		MaxResponseHeaderBytes: 256 << 10,
 		DisableCompression:     true, // what arrives must be the bytes that were hashed
-		ForceAttemptHTTP2:      true,
 		MaxIdleConns:           e.opts.Limits.PerRegistry,
 		MaxIdleConnsPerHost:    e.opts.Limits.PerRegistry,
 		IdleConnTimeout:        90 * time.Second,
@@ -141,6 +142,7 @@ type call struct {
 	path       string
 	header     http.Header // Accept, Range; without Authorization
 	again      bool        // one before it failed
+	atOnce     bool        // or not at all, if it would have to wait for a free download
 }
 
 // exchange sends one request and returns whatever answer comes. Its body is
@@ -212,16 +214,18 @@ func (e *endpoint) observe(event Event) {
 	}
 }
 
-// acquire waits for the right to hold a body open.
-func (e *endpoint) acquire(ctx context.Context) (release func(), err error) {
+// errBusy says that a call would have had to wait that had better not.
+var errBusy = errors.New("as many downloads are open as may be")
+
+// acquire waits for the right to hold a body open. A call that had better not wait
+// gets errBusy instead.
+func (e *endpoint) acquire(ctx context.Context, c call) (release func(), err error) {
 	for i, s := range e.slots {
-		select {
-		case s <- struct{}{}:
-		case <-ctx.Done():
+		if err := take(ctx, s, c.atOnce); err != nil {
 			for _, held := range e.slots[:i] {
 				<-held
 			}
-			return nil, fmt.Errorf("waiting for a free download at %s: %w", e.name, ctx.Err())
+			return nil, fmt.Errorf("waiting for a free download at %s: %w", e.name, err)
 		}
 	}
 	return sync.OnceFunc(func() {
@@ -229,4 +233,21 @@ func (e *endpoint) acquire(ctx context.Context) (release func(), err error) {
 			<-s
 		}
 	}), nil
+}
+
+func take(ctx context.Context, slot chan<- struct{}, atOnce bool) error {
+	select {
+	case slot <- struct{}{}:
+		return nil
+	default:
+	}
+	if atOnce {
+		return errBusy
+	}
+	select {
+	case slot <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

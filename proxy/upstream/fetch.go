@@ -19,7 +19,7 @@ func (e *endpoint) get(ctx context.Context, c call, t *tries) (*http.Response, e
 	if err != nil {
 		return nil, err
 	}
-	release, err := e.acquire(ctx)
+	release, err := e.acquire(ctx, c)
 	if err != nil {
 		return nil, err
 	}

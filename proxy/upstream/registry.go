@@ -28,6 +28,7 @@ type Client struct {
 	ctx    context.Context // of work that callers share
 	cancel context.CancelFunc
 	total  chan struct{} // bodies open at all registries
+	parts  *partBuffers
 
 	mu        sync.Mutex
 	endpoints map[string]*endpoint // by the registry's name
@@ -43,7 +44,7 @@ func newClient(config Config, h hooks) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{opts: opts, hooks: h, total: make(chan struct{}, opts.Limits.Total), endpoints: make(map[string]*endpoint)}
+	c := &Client{opts: opts, hooks: h, total: make(chan struct{}, opts.Limits.Total), parts: newPartBuffers(), endpoints: make(map[string]*endpoint)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for _, name := range slices.Sorted(maps.Keys(config.Registries)) {
 		if err := checkRegistryName(name); err != nil {
