@@ -84,6 +84,12 @@ func (s *Store) ReadDocument(ctx context.Context, d digest.Digest, max int64) ([
 // Errors: *MismatchError, at once when r delivers too much; r's own error,
 // wrapped; the driver's own.
 func (s *Store) Put(ctx context.Context, d digest.Digest, size int64, r io.Reader) error {
+	return s.PutGrowing(ctx, d, size, r, nil)
+}
+
+// PutGrowing is Put for an object that is read while it's stored: began gets it as
+// soon as there is a file, if the driver has files.
+func (s *Store) PutGrowing(ctx context.Context, d digest.Digest, size int64, r io.Reader, began func(*Growing)) error {
 	path, err := digestPath(contentFolder, d)
 	if err != nil {
 		return err
@@ -96,9 +102,12 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, size int64, r io.Reade
 		return fmt.Errorf("storing %s: %w", d, err)
 	}
 	staging := stagingPath()
-	err = s.stage(ctx, staging, d, size, r)
+	growing, err := s.stage(ctx, staging, d, size, r, began)
 	if err == nil {
 		err = s.driver.Move(ctx, staging, path)
+	}
+	if growing != nil {
+		growing.end(err)
 	}
 	if err != nil {
 		s.discard(ctx, staging)
@@ -107,21 +116,42 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, size int64, r io.Reade
 	return nil
 }
 
-// stage writes a whole, checked object to a staging file.
-func (s *Store) stage(ctx context.Context, staging string, d digest.Digest, size int64, r io.Reader) error {
+// stage writes a whole, checked object to a staging file. What grew there is to be
+// ended by the caller.
+func (s *Store) stage(ctx context.Context, staging string, d digest.Digest, size int64, r io.Reader, began func(*Growing)) (growing *Growing, err error) {
 	w, err := s.driver.Writer(ctx, staging, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err = receive(w, d, size, r); err == nil {
+	var to io.Writer = w
+	if began != nil {
+		if growing = s.watch(ctx, staging, d, size); growing != nil {
+			to = growingWriter{w, growing}
+			began(growing)
+		}
+	}
+	if err = receive(to, d, size, r); err == nil {
 		err = w.Commit(ctx)
 	}
 	if err != nil {
 		_ = w.Cancel(context.WithoutCancel(ctx))
 		_ = w.Close() // some drivers give buffers back only here
-		return err
+		return growing, err
 	}
-	return w.Close()
+	return growing, w.Close()
+}
+
+// watch opens a staging file for reading; nil if that isn't possible.
+func (s *Store) watch(ctx context.Context, staging string, d digest.Digest, size int64) *Growing {
+	r, err := s.driver.Reader(ctx, staging, 0)
+	if err != nil {
+		return nil
+	}
+	if file, ok := r.(*os.File); ok {
+		return newGrowing(file, d, size)
+	}
+	_ = r.Close()
+	return nil
 }
 
 // receive copies r to w and checks that it is what d and size promise.

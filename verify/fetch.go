@@ -174,13 +174,20 @@ func (g *Gate) blob(ctx context.Context, image *Image, ref Ref, size int64, laye
 	if layer != nil {
 		w.key += " is " + layer.DiffID.String() + " as " + layer.MediaType
 	}
+	var began func(*storage.Growing)
+	if image.Streaming && layer == nil {
+		began = g.streams.begin(image, ref.Digest)
+	}
 	_, _, err := share(ctx, g, w, nil, func(ctx context.Context) (struct{}, error) {
+		if began != nil {
+			defer g.streams.end(image, ref.Digest)
+		}
 		done, err := g.storedBlob(ctx, ref, size, layer)
 		if done || err != nil {
 			return struct{}{}, err
 		}
 		return struct{}{}, g.fromAny(ctx, image, ref, ref.Digest, func(ref Ref) error {
-			return g.fetchBlob(ctx, ref, size, layer)
+			return g.fetchBlob(ctx, ref, size, layer, began)
 		})
 	})
 	return err
@@ -219,7 +226,8 @@ func (g *Gate) storedBlob(ctx context.Context, ref Ref, size int64, layer *stora
 	return err == nil, err
 }
 
-func (g *Gate) fetchBlob(ctx context.Context, ref Ref, size int64, layer *storage.Admission) error {
+// fetchBlob tells began when others can read what has arrived.
+func (g *Gate) fetchBlob(ctx context.Context, ref Ref, size int64, layer *storage.Admission, began func(*storage.Growing)) error {
 	body, err := g.fetcher.Blob(ctx, ref)
 	if err != nil {
 		return err
@@ -233,7 +241,7 @@ func (g *Gate) fetchBlob(ctx context.Context, ref Ref, size int64, layer *storag
 	}
 	checked := g.check(arrived, size, layer)
 	defer checked.Close()
-	err = g.store.Put(ctx, ref.Digest, size, checked)
+	err = g.store.PutGrowing(ctx, ref.Digest, size, checked, began)
 	var mismatch *storage.MismatchError
 	switch {
 	case hashed != nil && ReasonOf(err) == LayerMismatch: // a fact about the layer only if that is what arrived

@@ -33,6 +33,9 @@ type GateConfig struct {
 	// one Store at a time, as while a configuration gives way to another, share it;
 	// nil: there is no other Gate.
 	Recording *sync.Mutex
+	// FetchAhead is whether a manifest that is served has its config and layers
+	// fetched before anybody asks for them.
+	FetchAhead bool
 	// Clock tells the time; nil means time.Now.
 	Clock func() time.Time
 	// Decided is told each admission and refusal as it happens; nil means nobody is.
@@ -65,7 +68,10 @@ type Gate struct {
 	admitters admitters
 	underway  sync.Map // the trace.SpanContext of shared work, by flight; empty where nothing is traced
 
-	copies slots // of documents of copies that are being looked at
+	streams streams // of blobs that are sent while they arrive
+
+	ahead  *ahead // nil: nothing is fetched before it's asked for
+	copies slots  // of documents of copies that are being looked at
 
 	recording *sync.Mutex // held while records are compared and written
 
@@ -98,6 +104,11 @@ func NewGate(c GateConfig) (*Gate, error) {
 		g.observe = func(Event) {}
 	}
 	g.store = &gateStore{Store: c.Store, trace: g.trace, observe: g.observe}
+	if c.FetchAhead {
+		if g.ahead, err = newAhead(); err != nil {
+			return nil, err
+		}
+	}
 	if g.recording == nil {
 		g.recording = &sync.Mutex{}
 	}
@@ -217,6 +228,11 @@ func (g *Gate) openOnce(ctx context.Context, ref Ref, document bool) (*storage.C
 	if err != nil {
 		return nil, none, err
 	}
+	if !document && image.Streaming {
+		if content, admission, err := g.stream(ctx, image, ref); content != nil || err != nil {
+			return content, admission, err
+		}
+	}
 	cache := CacheHit
 	object := ref.WithDigest(ref.Digest)
 	var target Target
@@ -247,6 +263,7 @@ func (g *Gate) openOnce(ctx context.Context, ref Ref, document bool) (*storage.C
 	if err == nil {
 		g.observe(Event{Kind: Opened, Cache: cache, Document: document})
 		g.trace.noteCache(ctx, cache)
+		g.fetchAhead(image, object, admission)
 	}
 	return content, admission, err
 }

@@ -35,14 +35,18 @@ type ImageRule struct {
 	Source func(signed Ref) (Source, error)
 	// Grace is how long what ceased to be signed is served on; 0 means not at all.
 	Grace time.Duration
+	// Streaming is whether a blob whose digest a verified manifest names is sent
+	// while it arrives; its end is held back until all of it is verified (S3).
+	Streaming bool
 }
 
 // Image is a rule applied to one signed repository.
 type Image struct {
-	Signed Ref
-	Copies []Ref
-	Source Source
-	Grace  time.Duration
+	Signed    Ref
+	Copies    []Ref
+	Source    Source
+	Grace     time.Duration
+	Streaming bool
 }
 
 // repositories lists where equal digests may be fetched, first the one asked (C5).
@@ -193,7 +197,7 @@ func (p *Policy) Image(ref Ref) (*Image, error) {
 	if image, ok := p.images.Get(signed.Name()); ok {
 		return image, nil
 	}
-	image := &Image{Signed: signed, Grace: found.Grace}
+	image := &Image{Signed: signed, Grace: found.Grace, Streaming: found.Streaming}
 	for _, c := range found.Copies {
 		ref, err := refOf(c, star)
 		if err != nil {

@@ -78,8 +78,12 @@ func (s *gateStore) OpenContent(ctx context.Context, d digest.Digest) (*storage.
 }
 
 func (s *gateStore) Put(ctx context.Context, d digest.Digest, size int64, r io.Reader) error {
+	return s.PutGrowing(ctx, d, size, r, nil)
+}
+
+func (s *gateStore) PutGrowing(ctx context.Context, d digest.Digest, size int64, r io.Reader, began func(*storage.Growing)) error {
 	ctx, step := s.trace.begin(ctx, "storage.put")
-	err := s.Store.Put(ctx, d, size, r)
+	err := s.Store.PutGrowing(ctx, d, size, r, began)
 	step.bytes(size)
 	step.end(err)
 	return err

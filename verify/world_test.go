@@ -39,6 +39,8 @@ type world struct {
 	gate     *verify.Gate
 	wrap     func(verify.Fetcher) verify.Fetcher // nil: registries are asked as they are
 
+	ahead, streaming bool // what gates are made with
+
 	mu        sync.Mutex // guards all below
 	now       time.Time
 	decisions []verify.Decision
@@ -67,7 +69,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) start() {
 	w.t.Helper()
 	policy, err := verify.NewPolicy([]verify.ImageRule{{
-		Signed: hubName, Copies: []string{ecrName}, Grace: time.Hour,
+		Signed: hubName, Copies: []string{ecrName}, Grace: time.Hour, Streaming: w.streaming,
 		Source: func(verify.Ref) (verify.Source, error) { return w.source, nil },
 	}})
 	if err != nil {
@@ -78,7 +80,7 @@ func (w *world) start() {
 		fetcher = w.wrap(fetcher)
 	}
 	w.gate, err = verify.NewGate(verify.GateConfig{
-		Policy: policy, Store: w.store, Clock: w.clock, Fetcher: fetcher,
+		Policy: policy, Store: w.store, Clock: w.clock, Fetcher: fetcher, FetchAhead: w.ahead,
 		Decided: func(ctx context.Context, d verify.Decision) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

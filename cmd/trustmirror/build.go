@@ -72,7 +72,7 @@ func (p *parts) build(ctx context.Context, a assembly) error {
 		if err != nil {
 			return places.mistake(fmt.Sprintf("images[%d].trust.%s", i, image.trustKind()), "%v", err)
 		}
-		rules[i] = verify.ImageRule{Signed: image.Signed, Copies: image.Copies, Source: make, Grace: image.Grace}
+		rules[i] = verify.ImageRule{Signed: image.Signed, Copies: image.Copies, Source: make, Grace: image.Grace, Streaming: image.Streaming}
 	}
 	var err error
 	if p.policy, err = verify.NewPolicy(rules); err != nil {
@@ -90,7 +90,7 @@ func (p *parts) build(ctx context.Context, a assembly) error {
 		}
 	}
 	p.gate, err = verify.NewGate(verify.GateConfig{
-		Policy: p.policy, Fetcher: p.upstream, Store: a.store, Recording: a.recording, Clock: wallClock, Decided: p.decided,
+		Policy: p.policy, Fetcher: p.upstream, Store: a.store, Recording: a.recording, Clock: wallClock, Decided: p.decided, FetchAhead: a.refresh,
 		Tracer: a.telemetry.tracer(), Observe: counted.happened,
 	})
 	if err != nil || !a.refresh {

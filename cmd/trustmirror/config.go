@@ -143,6 +143,9 @@ type Image struct {
 	// Grace is how long what ceased to be signed is still served, so that pulls
 	// under way can finish, at most 24h. Default: 1h.
 	Grace time.Duration
+	// Streaming is "release: streaming": a layer whose digest a verified manifest
+	// names is sent while it arrives, all but its end. Default: false, "verified".
+	Streaming bool
 }
 
 // Notary is a Notary v1 service and the keys it is held to.

@@ -14,7 +14,7 @@ func (d *decoder) image(path string, n *yaml.Node) Image {
 		"trust":      func(path string, n *yaml.Node) { d.trust(path, n, &image) },
 		"role_order": list(d, &image.RoleOrder, parseRole),
 		"grace":      scalar(d, &image.Grace, parseGrace),
-		"release":    scalar(d, new(string), parseRelease),
+		"release":    scalar(d, &image.Streaming, parseRelease),
 	})
 	d.require(path, seen, "signed", "signed: REGISTRY/REPOSITORY, where the publisher signs")
 	d.require(path, seen, "trust", "trust: {notary: {url: …, root_keys: […], repository_keys: […]}}, or nobody vouches for the image")

@@ -46,6 +46,11 @@ func (d *decoder) config(n *yaml.Node, c *Config) {
 	d.names(c, images)
 	d.rules(c, images)
 	d.unusedUpstreams(c)
+	for i, image := range c.Images {
+		if image.Streaming && c.Storage.Driver != driverFilesystem {
+			d.blame(images[i]+".release", "streaming reads what is being stored, which only files allow; write verified, or use storage.filesystem")
+		}
+	}
 }
 
 // blame adds a mistake of the value at path.

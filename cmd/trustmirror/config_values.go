@@ -275,15 +275,13 @@ func parseRole(s string) (string, error) {
 	return s, nil
 }
 
-// parseRelease reads when a blob is sent.
-func parseRelease(s string) (string, error) {
+// parseRelease reads when a blob is sent; true: while it arrives.
+func parseRelease(s string) (streaming bool, err error) {
 	switch s {
-	case "verified":
-		return s, nil
-	case "streaming":
-		return "", errors.New("this version can't send what isn't verified whole yet; write verified, or remove the field")
+	case "verified", "streaming":
+		return s == "streaming", nil
 	}
-	return "", fmt.Errorf("%q is unknown; write verified, or remove the field", s)
+	return false, fmt.Errorf("%q is unknown; write verified or streaming, or remove the field", s)
 }
 
 // parseFile insists that a file is there and can be read.

@@ -164,6 +164,12 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	http.ServeContent(w, q, "", time.Time{}, bytes.NewReader(raw))
 }
 
+// Blob returns what the registry holds for a digest; nil if nothing.
+func (r *Registry) Blob(repository string, d digest.Digest) []byte {
+	raw, _ := r.blob(repository, d.String())
+	return raw
+}
+
 func (r *Registry) blob(repository, ref string) ([]byte, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -50,6 +50,12 @@ func Tar(name, content string) []byte {
 	return buf.Bytes()
 }
 
+// SetLayer replaces a layer's tar stream, and says so in the config.
+func (b *Build) SetLayer(i int, tar []byte) {
+	b.Layers[i] = tar
+	b.Config = config(b)
+}
+
 func config(b *Build) []byte {
 	diffIDs := []digest.Digest{}
 	for _, l := range b.Layers {
