@@ -40,6 +40,7 @@ type outcome string
 
 const (
 	outcomeServed      outcome = "served"
+	outcomeRedirected  outcome = "redirected" // to where the content is stored
 	outcomeRefused     outcome = "refused"
 	outcomeNotFound    outcome = "not_found"
 	outcomeInvalid     outcome = "invalid"

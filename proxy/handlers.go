@@ -45,11 +45,14 @@ func (s *server) blob(x *exchange) error {
 	ctx := x.asked()
 	s.pulls.Begin(&ctx.pull)
 	defer s.pulls.End(&ctx.pull)
-	content, _, err := open(ctx, ref, s.gate.Blob)
+	content, admission, err := open(ctx, ref, s.gate.Blob)
 	if err != nil {
 		return err
 	}
 	defer content.Close()
+	if content.RedirectURL != nil && admission.Kind == storage.KindLayer {
+		return x.redirect(content)
+	}
 	return x.writeContent(content, "application/octet-stream", &ctx.pull)
 }
 

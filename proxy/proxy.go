@@ -189,6 +189,8 @@ func (s *server) answer(x *exchange) answer {
 	err := s.serveRecovering(x)
 	s.tellRefusal(x, err)
 	switch {
+	case err == nil && x.w.status == http.StatusTemporaryRedirect:
+		return answer{status: x.w.status, outcome: outcomeRedirected}
 	case err == nil:
 		return answer{status: x.w.status, outcome: outcomeServed}
 	case x.w.status != 0:

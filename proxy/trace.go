@@ -109,7 +109,7 @@ func (s *server) noteSpan(x *exchange, a answer) {
 	}
 	span.SetAttributes(verify.RefAttributes(x.ref)...)
 	span.SetAttributes(attrOutcome.String(string(a.outcome)), verify.AttrBytes.Int64(x.w.bytes), semconv.HTTPResponseBodySize(int(x.w.bytes)))
-	if served := x.w.Header().Get("Docker-Content-Digest"); served != "" && a.outcome == outcomeServed {
+	if served := x.w.Header().Get("Docker-Content-Digest"); served != "" && (a.outcome == outcomeServed || a.outcome == outcomeRedirected) {
 		span.SetAttributes(semconv.OCIManifestDigest(served), verify.AttrVerdict.String(verify.VerdictAdmitted))
 	}
 	if a.outcome == outcomeRefused {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
@@ -20,6 +21,10 @@ type Content struct {
 
 	Digest digest.Digest
 	Size   int64 // bytes stored, which may differ from what an admission says if storage is corrupt
+
+	// RedirectURL makes a URL from which who asks by GET or HEAD can read the content
+	// for RedirectFor. nil: clients aren't sent elsewhere.
+	RedirectURL func(*http.Request) (string, error)
 }
 
 // OpenContent opens an object. Its bytes were hashed when they were stored and
@@ -28,6 +33,9 @@ func (s *Store) OpenContent(ctx context.Context, d digest.Digest) (*Content, err
 	path, err := digestPath(contentFolder, d)
 	if err != nil {
 		return nil, err
+	}
+	if s.direct() {
+		return s.openDirect(ctx, path, d)
 	}
 	info, err := s.driver.Stat(ctx, path)
 	if err != nil {
@@ -52,7 +60,7 @@ func (s *Store) OpenContent(ctx context.Context, d digest.Digest) (*Content, err
 // case it has been quarantined and may be stored anew; another error when it is
 // sound but has more than max bytes, and the driver's own.
 func (s *Store) ReadDocument(ctx context.Context, d digest.Digest, max int64) ([]byte, error) {
-	c, err := s.OpenContent(ctx, d)
+	c, err := s.openToEnd(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +102,12 @@ func (s *Store) PutGrowing(ctx context.Context, d digest.Digest, size int64, r i
 	if err != nil {
 		return err
 	}
+	if s.direct() {
+		if err := s.putDirect(ctx, path, d, size, r); err != nil {
+			return fmt.Errorf("storing %s: %w", d, driverError(err))
+		}
+		return nil
+	}
 	info, err := s.driver.Stat(ctx, path)
 	if err == nil && !info.IsDir() && info.Size() == size {
 		return nil
@@ -102,7 +116,7 @@ func (s *Store) PutGrowing(ctx context.Context, d digest.Digest, size int64, r i
 		return fmt.Errorf("storing %s: %w", d, err)
 	}
 	staging := stagingPath()
-	growing, err := s.stage(ctx, staging, d, size, r, began)
+	growing, err := s.write(ctx, staging, d, size, r, began)
 	if err == nil {
 		err = s.driver.Move(ctx, staging, path)
 	}
@@ -116,16 +130,16 @@ func (s *Store) PutGrowing(ctx context.Context, d digest.Digest, size int64, r i
 	return nil
 }
 
-// stage writes a whole, checked object to a staging file. What grew there is to be
-// ended by the caller.
-func (s *Store) stage(ctx context.Context, staging string, d digest.Digest, size int64, r io.Reader, began func(*Growing)) (growing *Growing, err error) {
-	w, err := s.driver.Writer(ctx, staging, false)
+// write writes a whole, checked object to a path. What grew there is to be ended by
+// the caller.
+func (s *Store) write(ctx context.Context, path string, d digest.Digest, size int64, r io.Reader, began func(*Growing)) (growing *Growing, err error) {
+	w, err := s.driver.Writer(ctx, path, false)
 	if err != nil {
 		return nil, err
 	}
 	var to io.Writer = w
 	if began != nil {
-		if growing = s.watch(ctx, staging, d, size); growing != nil {
+		if growing = s.watch(ctx, path, d, size); growing != nil {
 			to = growingWriter{w, growing}
 			began(growing)
 		}
@@ -141,9 +155,9 @@ func (s *Store) stage(ctx context.Context, staging string, d digest.Digest, size
 	return growing, w.Close()
 }
 
-// watch opens a staging file for reading; nil if that isn't possible.
-func (s *Store) watch(ctx context.Context, staging string, d digest.Digest, size int64) *Growing {
-	r, err := s.driver.Reader(ctx, staging, 0)
+// watch opens a file that is being written for reading; nil if that isn't possible.
+func (s *Store) watch(ctx context.Context, path string, d digest.Digest, size int64) *Growing {
+	r, err := s.driver.Reader(ctx, path, 0)
 	if err != nil {
 		return nil
 	}
@@ -180,6 +194,8 @@ type lazyReader struct {
 	size   int64
 	offset int64         // where the next Read begins
 	open   io.ReadCloser // stands at offset; nil after Seek, until the next Read
+	// wrong is called when the object turns out to have another size; nil: it is known.
+	wrong func(got int64) error
 }
 
 func (r *lazyReader) Read(p []byte) (int, error) {
@@ -194,11 +210,35 @@ func (r *lazyReader) Read(p []byte) (int, error) {
 		r.open = open
 	}
 	n, err := r.open.Read(p[:min(int64(len(p)), r.size-r.offset)])
+	if r.wrong != nil {
+		if err := r.checkEnd(int64(n), err); err != nil {
+			return 0, driverError(err)
+		}
+	}
 	r.offset += int64(n)
 	if err == io.EOF && r.offset < r.size {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, driverError(err)
+}
+
+// checkEnd holds where the object ends, if what was read just now tells, against size.
+func (r *lazyReader) checkEnd(n int64, err error) error {
+	end := r.offset + n
+	switch {
+	case end < r.size && err == io.EOF:
+		return r.wrong(end)
+	case end < r.size || err != nil:
+		return nil
+	}
+	switch _, err := io.ReadFull(r.open, make([]byte, 1)); err {
+	case nil:
+		return r.wrong(end + 1)
+	case io.EOF:
+		return nil
+	default:
+		return err
+	}
 }
 
 func (r *lazyReader) Seek(offset int64, whence int) (int64, error) {

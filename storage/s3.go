@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -29,17 +30,27 @@ const (
 	s3Patience     = 10 * time.Second // one or a few small requests
 	s3PartPatience = 30 * time.Second // sending or receiving a part of an object, up to 10 MiB
 	s3MovePatience = 2 * time.Minute  // a copy within the bucket
+
+	s3Small = 256 << 10 // bytes of a small request
 )
 
 // errS3Slow is why an operation on a bucket was given up.
 var errS3Slow = errors.New("no answer in time")
 
+// RedirectParameter is the s3 driver's parameter that has clients sent to the bucket for
+// layers: true or false, the default.
+const RedirectParameter = "redirect"
+
+// RedirectFor is for how long the URLs are valid that clients are sent to. It is the
+// driver's.
+const RedirectFor = 20 * time.Minute
+
 // s3Parameters are those of distribution's s3 driver that are passed on, and
-// SecretKeyFile.
+// SecretKeyFile and RedirectParameter.
 func s3Parameters() []string {
 	return []string{
 		"bucket", "region", "regionendpoint", "rootdirectory", "accesskey", SecretKeyFile,
-		"secure", "forcepathstyle", "encrypt", "keyid", "storageclass",
+		"secure", "forcepathstyle", "encrypt", "keyid", "storageclass", RedirectParameter, "redirectendpoint",
 	}
 }
 
@@ -59,17 +70,31 @@ func s3FromParameters(ctx context.Context, params map[string]any) (storagedriver
 		params["secretkey"] = strings.TrimSpace(string(secret))
 		delete(params, SecretKeyFile)
 	}
+	redirect, _ := params[RedirectParameter].(bool)
+	delete(params, RedirectParameter)
 	d, err := s3.FromParameters(ctx, params)
 	if err != nil {
 		return nil, fmt.Errorf("the s3 storage driver can't be set up: %w", err)
 	}
-	return &bucket{StorageDriver: d}, nil
+	return &bucket{StorageDriver: d, redirect: redirect}, nil
 }
 
 // bucket is distribution's s3 driver, except that no operation takes long and that
 // errors are one line. Objects appear whole or not at all, as S3 has it. Move is a
 // copy and a removal: who dies between the two leaves the source.
-type bucket struct{ storagedriver.StorageDriver }
+type bucket struct {
+	storagedriver.StorageDriver
+	redirect bool
+}
+
+func (b *bucket) Direct() bool { return true }
+
+func (b *bucket) Redirects() bool { return b.redirect }
+
+func (b *bucket) RedirectURL(r *http.Request, path string) (string, error) {
+	url, err := b.StorageDriver.RedirectURL(r, path)
+	return url, s3Error(r.Context(), err)
+}
 
 func (b *bucket) GetContent(ctx context.Context, path string) (content []byte, err error) {
 	err = bounded(ctx, s3Patience, func(ctx context.Context) error {
@@ -80,7 +105,11 @@ func (b *bucket) GetContent(ctx context.Context, path string) (content []byte, e
 }
 
 func (b *bucket) PutContent(ctx context.Context, path string, content []byte) error {
-	return bounded(ctx, s3Patience, func(ctx context.Context) error { return b.StorageDriver.PutContent(ctx, path, content) })
+	patience := s3Patience
+	if len(content) > s3Small {
+		patience = s3PartPatience
+	}
+	return bounded(ctx, patience, func(ctx context.Context) error { return b.StorageDriver.PutContent(ctx, path, content) })
 }
 
 func (b *bucket) Stat(ctx context.Context, path string) (info storagedriver.FileInfo, err error) {

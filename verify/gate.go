@@ -429,7 +429,7 @@ func (g *Gate) content(ctx context.Context, image *Image, ref Ref, a storage.Adm
 		return &storage.Content{ReadSeekCloser: nopCloser{bytes.NewReader(raw)}, Digest: a.Digest, Size: a.Size}, cache, nil
 	}
 	for range 2 {
-		content, err := g.store.OpenContent(ctx, a.Digest)
+		content, err := g.store.OpenSized(ctx, a.Digest, a.Size)
 		switch {
 		case err == nil && content.Size == a.Size:
 			return content, cache, nil

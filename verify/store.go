@@ -77,6 +77,17 @@ func (s *gateStore) OpenContent(ctx context.Context, d digest.Digest) (*storage.
 	return content, err
 }
 
+// OpenSized is the store's; what turns out damaged while it is read is set aside.
+func (s *gateStore) OpenSized(ctx context.Context, d digest.Digest, size int64) (*storage.Content, error) {
+	ctx, step := s.trace.begin(ctx, "storage.open")
+	content, err := s.Store.OpenSized(ctx, d, size, func() { _ = s.Quarantine(context.WithoutCancel(ctx), d) })
+	if content != nil {
+		step.bytes(content.Size)
+	}
+	step.end(err)
+	return content, err
+}
+
 func (s *gateStore) Put(ctx context.Context, d digest.Digest, size int64, r io.Reader) error {
 	return s.PutGrowing(ctx, d, size, r, nil)
 }

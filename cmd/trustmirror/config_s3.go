@@ -45,6 +45,12 @@ type S3 struct {
 	KeyID string
 	// StorageClass is that of the objects; NONE doesn't mention any. Default: STANDARD.
 	StorageClass string
+	// Redirect sends clients that may have a layer to the bucket for it, by a signed URL
+	// that is valid for storage.RedirectFor. Default: false.
+	Redirect bool
+	// RedirectEndpoint is the URL at which clients reach the service, if they do so by
+	// another than the mirror. Default: "", as the mirror.
+	RedirectEndpoint string
 }
 
 const defaultS3Region = "us-east-1"
@@ -66,6 +72,9 @@ func (d *decoder) s3(path string, n *yaml.Node, to *S3) {
 		"encrypt":        d.flag(&to.Encrypt),
 		"keyid":          scalar(d, &to.KeyID, parseText),
 		"storageclass":   scalar(d, &to.StorageClass, parseText),
+
+		"redirect":         d.flag(&to.Redirect),
+		"redirectendpoint": scalar(d, &to.RedirectEndpoint, parseURL),
 	})
 	if len(d.mistakes) > wrong {
 		return
@@ -104,15 +113,18 @@ func (d *decoder) compareS3(path string, seen []string, c *S3) {
 		d.blame(path+".secretkey_file", "the key that it belongs to is missing; add accesskey: ID")
 	case c.KeyID != "" && !c.Encrypt:
 		d.blame(path+".keyid", "nothing is encrypted with it; add encrypt: true, or remove it")
+	case c.RedirectEndpoint != "" && !c.Redirect:
+		d.blame(path+".redirectendpoint", "nobody is sent there; add redirect: true, or remove it")
 	}
 }
 
 // parameters are what the driver is set up with. They hold no secret.
 func (c *S3) parameters() map[string]any {
-	params := map[string]any{"secure": c.Secure, "forcepathstyle": c.ForcePathStyle, "encrypt": c.Encrypt}
+	params := map[string]any{"secure": c.Secure, "forcepathstyle": c.ForcePathStyle, "encrypt": c.Encrypt, storage.RedirectParameter: c.Redirect}
 	for name, value := range map[string]string{
 		"bucket": c.Bucket, "region": c.Region, "regionendpoint": c.RegionEndpoint, "rootdirectory": c.RootDirectory,
 		"accesskey": c.AccessKey, storage.SecretKeyFile: c.SecretKeyFile, "keyid": c.KeyID, "storageclass": c.StorageClass,
+		"redirectendpoint": c.RedirectEndpoint,
 	} {
 		if value != "" {
 			params[name] = value

@@ -40,7 +40,7 @@ func testFaults(t *testing.T, newDriver func(t *testing.T) storagedriver.Storage
 		t.Fatal(err)
 	}
 	complete := files(t, clean, "/")
-	if counter.Operations() < 8 {
+	if counter.Operations() < 6 {
 		t.Fatalf("only %d operations counted", counter.Operations())
 	}
 	for at := 1; at <= counter.Operations(); at++ {

@@ -71,6 +71,15 @@ func (f *Faulty) do(operation func() error) error {
 	return ErrInjected
 }
 
+// Direct tells what the other driver does.
+func (f *Faulty) Direct() bool {
+	d, ok := f.StorageDriver.(interface{ Direct() bool })
+	return ok && d.Direct()
+}
+
+// Redirects tells that clients aren't sent elsewhere.
+func (f *Faulty) Redirects() bool { return false }
+
 // GetContent is an operation.
 func (f *Faulty) GetContent(ctx context.Context, path string) (content []byte, err error) {
 	err = f.do(func() error {

@@ -50,6 +50,8 @@ func Run(t *testing.T, newDriver func(t *testing.T) storagedriver.StorageDriver)
 		{"Restart", testRestart},
 		{"ConcurrentPut", testConcurrentPut},
 		{"ConcurrentRecords", testConcurrentRecords},
+		{"Large", testLarge},
+		{"Sized", testSized},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newDriver(t)) })
 	}
