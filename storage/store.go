@@ -12,9 +12,12 @@ import (
 )
 
 // Store keeps content, admissions and trust state on a storage driver. It holds
-// nothing of them itself and is safe for concurrent use, by several processes too.
+// nothing of them itself, but for records that never change, and is safe for
+// concurrent use, by several processes too.
 type Store struct {
 	driver storagedriver.StorageDriver
+
+	edgesKnown remembered
 
 	usage    memo[Usage]
 	contents memo[Contents]

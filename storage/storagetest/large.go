@@ -18,7 +18,11 @@ import (
 // testLarge stores an object that is too large to be held in memory whole: it is there
 // once all of it was written, and whatever fails, nothing is before.
 func testLarge(t *testing.T, driver storagedriver.StorageDriver) {
-	content := strings.Repeat("a large layer\n", 800_000)
+	lines := 800_000
+	if driver.Name() == "inmemory" { // which copies all that it has at each write
+		lines /= 100
+	}
+	content := strings.Repeat("a large layer\n", lines)
 	d, size := digest.FromString(content), int64(len(content))
 	put := func(s *storage.Store) error { return s.Put(t.Context(), d, size, strings.NewReader(content)) }
 

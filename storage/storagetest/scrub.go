@@ -244,7 +244,7 @@ func testEachRecord(t *testing.T, driver storagedriver.StorageDriver) {
 		t.Fatal(err)
 	}
 	count := func() (seen, expected int, err error) {
-		err = s.EachRecord(t.Context(), func(a storage.Admission, e bool) error {
+		err = storage.New(faulty).EachRecord(t.Context(), func(a storage.Admission, e bool) error {
 			seen++
 			if e {
 				expected++
