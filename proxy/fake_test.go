@@ -35,6 +35,8 @@ type fakeGate struct {
 	hook         func(context.Context) error
 	tags         []string
 	repositories []string
+	kind         storage.Kind
+	redirect     func(*http.Request) (string, error)
 
 	mu    sync.Mutex
 	asked []verify.Ref // guarded by mu
@@ -68,7 +70,7 @@ func (g *fakeGate) content(ctx context.Context, ref verify.Ref) (*storage.Conten
 	if err := g.ask(ctx, ref); err != nil {
 		return nil, storage.Admission{}, err
 	}
-	c := &storage.Content{Digest: testDigest, Size: int64(len(testBody))}
+	c := &storage.Content{Digest: testDigest, Size: int64(len(testBody)), RedirectURL: g.redirect}
 	if ref.Digest != "" {
 		c.Digest = ref.Digest
 	}
@@ -82,7 +84,7 @@ func (g *fakeGate) content(ctx context.Context, ref verify.Ref) (*storage.Conten
 	if g.open != nil {
 		c.ReadSeekCloser = g.open()
 	}
-	return c, storage.Admission{Repository: ref.Name(), Digest: c.Digest, MediaType: testType, Size: c.Size}, nil
+	return c, storage.Admission{Repository: ref.Name(), Digest: c.Digest, Kind: g.kind, MediaType: testType, Size: c.Size}, nil
 }
 
 func (g *fakeGate) askedFor() []verify.Ref {

@@ -92,6 +92,9 @@ func (b *bucket) Direct() bool { return true }
 func (b *bucket) Redirects() bool { return b.redirect }
 
 func (b *bucket) RedirectURL(r *http.Request, path string) (string, error) {
+	if !b.redirect {
+		return "", nil
+	}
 	url, err := b.StorageDriver.RedirectURL(r, path)
 	return url, s3Error(r.Context(), err)
 }
@@ -267,16 +270,22 @@ func s3Error(ctx context.Context, err error) error {
 		return fmt.Errorf("s3: %w", cause)
 	}
 	var wrapped storagedriver.Error
-	if !errors.As(err, &wrapped) { // an absent path, or what reading a body says
-		return err
+	detail := err // a writer's isn't wrapped
+	driver := errors.As(err, &wrapped)
+	if driver {
+		detail = wrapped.Detail
 	}
 	var said interface { // the SDK's, without importing it: it is deprecated, and the driver's affair
 		error
 		Code() string
 		OrigErr() error
 	}
-	if !errors.As(wrapped.Detail, &said) {
-		return fmt.Errorf("s3: %w", wrapped.Detail)
+	switch {
+	case errors.As(detail, &said):
+	case driver:
+		return fmt.Errorf("s3: %w", detail)
+	default: // an absent path, or what reading a body says
+		return err
 	}
 	var network *url.Error
 	if errors.As(said.OrigErr(), &network) { // there was no answer

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -112,6 +113,38 @@ func TestS3Parameters(t *testing.T) {
 		change(params)
 		if _, err := storage.NewDriver(t.Context(), "s3", params); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// A URL that clients are sent to is for one object, for a while, and for the host that
+// they know; without redirect there is none.
+func TestS3RedirectURL(t *testing.T) {
+	for name, test := range map[string]struct {
+		redirect bool
+		endpoint string
+		want     string
+	}{
+		"off":       {want: ""},
+		"mirror's":  {redirect: true, want: "http://127.0.0.1:1/images/content/a"},
+		"clients'":  {redirect: true, endpoint: "https://s3.example", want: "https://s3.example/images/content/a"},
+		"only said": {endpoint: "https://s3.example", want: ""},
+	} {
+		params := s3At(t, "127.0.0.1:1")
+		params[storage.RedirectParameter] = test.redirect
+		if test.endpoint != "" {
+			params["redirectendpoint"] = test.endpoint
+		}
+		got, err := newDriver(t, "s3", params).RedirectURL(httptest.NewRequest(http.MethodGet, "/", nil), "/content/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, query, _ := strings.Cut(got, "?")
+		if to != test.want {
+			t.Errorf("%s: %s, want %s", name, to, test.want)
+		}
+		if expires := fmt.Sprintf("X-Amz-Expires=%d&", int(storage.RedirectFor.Seconds())); test.want != "" && !strings.Contains(query, expires) {
+			t.Errorf("%s: %s, want %s", name, query, expires)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,14 +32,18 @@ func newBucket(t *testing.T, l *lab.Lab) *lab.Bucket {
 }
 
 // replica is a mirror whose storage is a bucket; it asks a trust service each second.
-// Its key is in the environment, or, of every other one, in a file.
+// Its key is in the environment, or, of every other one, in a file. fields are more of
+// storage.s3.
 type replica struct{ *mirror }
 
-func newReplica(t *testing.T, l *lab.Lab, b *lab.Bucket, keyFile bool, s *site, notary *server) replica {
+func newReplica(t *testing.T, l *lab.Lab, b *lab.Bucket, keyFile bool, s *site, notary *server, fields ...string) replica {
 	t.Helper()
 	key := ""
+	for _, field := range fields {
+		key += ", " + field
+	}
 	if keyFile {
-		key = fmt.Sprintf(", accesskey: %q, secretkey_file: %q", b.AccessKey, b.SecretKeyFile)
+		key += fmt.Sprintf(", accesskey: %q, secretkey_file: %q", b.AccessKey, b.SecretKeyFile)
 	}
 	m, err := l.NewMirror(program, lab.MirrorConfig{
 		Upstreams: map[string]string{s.hubName: s.hub.url, s.copyName: s.copy.url},
@@ -161,6 +166,80 @@ func TestAttack34_Replicas(t *testing.T) {
 		}
 	}
 	wholeContent(t, b)
+}
+
+// TestAttack34_Fleet has four mirrors share a bucket, and a hundred clients pull a cold
+// image from them at once: a registry is asked for each object once by each mirror at
+// most.
+func TestAttack34_Fleet(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	b, s := newBucket(t, l), newSite(t, "fleet")
+	big := large(t, 12)
+	s.push(t, "big", lab.Published{Hub: big, ECR: big})
+	s.publish(t)
+	const mirrors, each = 4, 25
+	var fleet []replica
+	for i := range mirrors {
+		r := newReplica(t, l, b, i%2 == 0, s, s.notary)
+		check(t, r.Start(t.Context()))
+		fleet = append(fleet, r)
+	}
+	s.hub.counts()
+	s.copy.counts()
+	var clients sync.WaitGroup
+	for _, r := range fleet {
+		for i := range each {
+			clients.Go(func() {
+				err := r.pull(t.Context(), s.signed(), tag, s.release.Hub)
+				if i%5 == 0 {
+					err = errors.Join(err, r.pull(t.Context(), s.signed(), "big", big))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	clients.Wait()
+	total := map[string]int{} // by object: a copy may stand in for the registry
+	for _, registry := range []*server{s.hub, s.copy} {
+		for path, times := range registry.counts() {
+			total[path] += times
+		}
+	}
+	if len(total) == 0 {
+		t.Error("the registries count nothing")
+	}
+	for path, times := range total {
+		if times > mirrors && path != "/v2/" {
+			t.Errorf("%s was asked for %d times by %d mirrors", path, times, mirrors)
+		}
+	}
+	if objects, want := wholeContent(t, b), len(objectsOf(s.release.Hub, big)); objects != want {
+		t.Errorf("%d objects are in the bucket, not %d", objects, want)
+	}
+	for _, r := range fleet { // what any of them stored
+		check(t, r.pull(t.Context(), s.signed(), "big", big))
+		r.bounded(t)
+	}
+	if again := s.hub.counts(); len(again) > 0 {
+		t.Errorf("what is stored was asked for again: %v", again)
+	}
+}
+
+// objectsOf are the digests of all that releases have.
+func objectsOf(releases ...lab.Release) map[digest.Digest]bool {
+	all := map[digest.Digest]bool{}
+	for _, r := range releases {
+		all[r.Top().Digest()] = true
+		for _, image := range r.Images {
+			for _, blob := range append(slices.Clone(image.Layers), image.Config, image.Manifest) {
+				all[blob.Digest()] = true
+			}
+		}
+	}
+	return all
 }
 
 // TestAttack34_RollbackBehindAnother shows one mirror newer metadata than another,

@@ -37,7 +37,17 @@ type asked struct {
 
 func newWire(t *testing.T, l *lab.Lab) *wire {
 	t.Helper()
-	b := newBucket(t, l)
+	return wireTo(t, newBucket(t, l))
+}
+
+// another is another way to the bucket behind.
+func (w *wire) another(t *testing.T) *wire {
+	t.Helper()
+	return wireTo(t, w.Bucket)
+}
+
+func wireTo(t *testing.T, b *lab.Bucket) *wire {
+	t.Helper()
 	to, err := url.Parse(b.URL)
 	check(t, err)
 	pass := &httputil.ReverseProxy{
@@ -93,14 +103,19 @@ func (w *wire) set(fault func(http.ResponseWriter, *http.Request, http.Handler) 
 	w.fault = fault
 }
 
-// requests returns what was asked for since the last call, but for the state of trust
-// sources, which is looked at all the time, and how much is stored.
-func (w *wire) requests() []asked {
+// all returns all that was asked for since the last call.
+func (w *wire) all() []asked {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := w.asked
 	w.asked = nil
-	return slices.DeleteFunc(all, func(a asked) bool {
+	return all
+}
+
+// requests returns what was asked for since the last call, but for the state of trust
+// sources, which is looked at all the time, and how much is stored.
+func (w *wire) requests() []asked {
+	return slices.DeleteFunc(w.all(), func(a asked) bool {
 		_, folder, _ := strings.Cut(a.what, " ")
 		return a.what == "LIST content" || !slices.Contains([]string{"content", "admissions", "expectations", "tags"}, folder)
 	})
