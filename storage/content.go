@@ -64,7 +64,7 @@ func (s *Store) ReadDocument(ctx context.Context, d digest.Digest, max int64) ([
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close() //nolint:errcheck // it was only read
+	defer c.Close()
 	digester := d.Algorithm().Digester()
 	r := io.TeeReader(c, digester.Hash())
 	raw, err := io.ReadAll(io.LimitReader(r, max))
@@ -211,7 +211,7 @@ func (r *lazyReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.open.Read(p[:min(int64(len(p)), r.size-r.offset)])
 	if r.wrong != nil {
-		if err := r.checkEnd(int64(n), err); err != nil {
+		if err := r.checkEnd(int64(n), err == io.EOF); err != nil {
 			return 0, driverError(err)
 		}
 	}
@@ -223,12 +223,12 @@ func (r *lazyReader) Read(p []byte) (int, error) {
 }
 
 // checkEnd holds where the object ends, if what was read just now tells, against size.
-func (r *lazyReader) checkEnd(n int64, err error) error {
+func (r *lazyReader) checkEnd(n int64, ended bool) error {
 	end := r.offset + n
 	switch {
-	case end < r.size && err == io.EOF:
+	case end < r.size && ended:
 		return r.wrong(end)
-	case end < r.size || err != nil:
+	case end < r.size || ended:
 		return nil
 	}
 	switch _, err := io.ReadFull(r.open, make([]byte, 1)); err {

@@ -62,7 +62,7 @@ func (s *Store) holds(ctx context.Context, path string, size int64) (bool, error
 	if err != nil {
 		return false, err
 	}
-	defer r.Close() //nolint:errcheck // it was only read
+	defer r.Close()
 	n, err := io.ReadFull(r, make([]byte, 2))
 	if err != nil && err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return false, err

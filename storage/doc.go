@@ -29,10 +29,10 @@
 // caller's: content first, then the admission that leads to it.
 //
 // In a bucket the same holds as far as the service keeps what it has answered for:
-// an object is there whole once its upload is completed, and moving it into place is
-// a copy and a removal. A process that dies leaves an object in staging at worst,
-// and an upload that was begun, which is invisible and which only a lifecycle rule
-// of the bucket removes. No operation waits for a bucket for minutes.
+// an object appears in its place whole, in one request or as its upload is completed,
+// which it is once its bytes were hashed. A process that dies leaves an upload that
+// was begun at worst, which is invisible and which only a lifecycle rule of the bucket
+// removes. No operation waits for a bucket for minutes.
 //
 // A process that dies leaves files in staging. They are never read, and Sweep
 // removes those that nobody has written to for an hour; several processes may

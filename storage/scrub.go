@@ -71,7 +71,7 @@ func (s *Store) hash(ctx context.Context, d digest.Digest, bytesPerSecond int64)
 	if err != nil {
 		return "", 0, err
 	}
-	defer c.Close() //nolint:errcheck // it was only read
+	defer c.Close()
 	digester := d.Algorithm().Digester()
 	n, err = io.Copy(digester.Hash(), &pacedReader{ctx: ctx, r: c, bytesPerSecond: bytesPerSecond})
 	return digester.Digest(), n, err

@@ -1,7 +1,7 @@
 package hostile
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -35,8 +35,13 @@ func TestS3Redirect(t *testing.T) {
 	if stored := wholeContent(t, w.Bucket); stored == 0 {
 		t.Error("the client was sent to a bucket that has nothing")
 	}
+	w.requests()
+	m.direct(t, http.MethodGet, path, http.StatusTemporaryRedirect)
+	if asked := kinds(w.requests()); len(asked) > 2 || !slices.Contains(asked, "HEAD content") {
+		t.Errorf("a warm redirect takes %v", asked)
+	}
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		to, err := m.direct(t, method, path, http.StatusTemporaryRedirect).Location()
+		to, err := url.Parse(m.direct(t, method, path, http.StatusTemporaryRedirect).header.Get("Location"))
 		check(t, err)
 		if to.Scheme+"://"+to.Host != public.URL || to.Path != "/"+w.Name+"/mirrors/one"+strings.TrimPrefix(w.file(layer.Digest()), filepath.Join(w.Dir, "mirrors/one")) {
 			t.Errorf("%s is sent to %s", method, to.Redacted())
@@ -54,7 +59,7 @@ func TestS3Redirect(t *testing.T) {
 		} {
 			forged := *to
 			change(&forged)
-			if got := request(t, method, forged.String()).StatusCode; forged == *to || got != http.StatusForbidden && got != http.StatusBadRequest {
+			if got := request(t, method, forged.String()).status; forged == *to || got != http.StatusForbidden && got != http.StatusBadRequest {
 				t.Errorf("%s with %s: %d", method, name, got)
 			}
 		}
@@ -71,7 +76,7 @@ func TestS3Redirect(t *testing.T) {
 		lab.BlobPath(s.signed(), digest.FromString("nothing")), lab.BlobPath(other.signed(), layer.Digest()), lab.BlobPath(s.signed(), foreign.Digest()),
 		lab.BlobPath(s.signed(), image.Manifest.Digest()), lab.BlobPath(other.signed(), foreign.Digest()),
 	} {
-		if got := m.direct(t, http.MethodGet, refused, http.StatusForbidden).Header.Get("Location"); got != "" {
+		if got := m.direct(t, http.MethodGet, refused, http.StatusForbidden).header.Get("Location"); got != "" {
 			t.Errorf("%s is refused, and there is a way to it", refused)
 		}
 	}
@@ -106,9 +111,7 @@ func TestS3Redirect(t *testing.T) {
 			t.Errorf("the log has %s, which opens the bucket", secret)
 		}
 	}
-	metrics, err := io.ReadAll(request(t, http.MethodGet, m.AdminURL+"/metrics").Body)
-	check(t, err)
-	if !strings.Contains(string(metrics), `trustmirror_requests_total{outcome="redirected",route="blob",status="307"}`) {
+	if metrics := request(t, http.MethodGet, m.AdminURL+"/metrics").body; !strings.Contains(string(metrics), `trustmirror_requests_total{outcome="redirected",route="blob",status="307"}`) {
 		t.Error("no redirects are counted")
 	}
 	if len(public.all()) == 0 {
@@ -117,33 +120,30 @@ func TestS3Redirect(t *testing.T) {
 }
 
 // direct asks a mirror without going where it sends.
-func (r replica) direct(t *testing.T, method, path string, want int) *http.Response {
+func (r replica) direct(t *testing.T, method, path string, want int) reply {
 	t.Helper()
-	response := request(t, method, r.URL+path)
-	if response.StatusCode != want {
-		t.Errorf("%s %s: %s, not %d", method, path, response.Status, want)
+	got := request(t, method, r.URL+path)
+	if got.status != want {
+		t.Errorf("%s %s: %d, not %d", method, path, got.status, want)
 	}
-	return response
+	return got
 }
 
 // follows goes where a mirror sends.
 func (r replica) follows(t *testing.T, method string, to *url.URL, want []byte, status int, headers ...string) {
 	t.Helper()
-	response := request(t, method, to.String(), headers...)
-	got, err := io.ReadAll(response.Body)
-	check(t, err)
 	if method == http.MethodHead {
 		want = nil
 	}
-	if response.StatusCode != status || digest.FromBytes(got) != digest.FromBytes(want) {
-		t.Errorf("%s: %s, %d bytes", method, response.Status, len(got))
+	if got := request(t, method, to.String(), headers...); got.status != status || !bytes.Equal(got.body, want) {
+		t.Errorf("%s: %d, %d bytes", method, got.status, len(got.body))
 	}
 }
 
-// request asks without following redirects; the body is closed as the test ends.
-func request(t *testing.T, method, to string, headers ...string) *http.Response {
+// request asks without following redirects.
+func request(t *testing.T, method, to string, headers ...string) reply {
 	t.Helper()
-	r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, to, nil)
+	r, err := http.NewRequestWithContext(t.Context(), method, to, nil)
 	check(t, err)
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
@@ -151,8 +151,10 @@ func request(t *testing.T, method, to string, headers ...string) *http.Response 
 	transport := &http.Transport{DisableKeepAlives: true}
 	response, err := transport.RoundTrip(r)
 	check(t, err)
-	t.Cleanup(func() { _ = response.Body.Close() })
-	return response
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	check(t, err)
+	return reply{response.StatusCode, response.Header, body}
 }
 
 // skopeo pulls all platforms of an image, and checks each digest.

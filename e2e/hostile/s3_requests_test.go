@@ -28,19 +28,23 @@ func TestS3Requests(t *testing.T) {
 	bigManifest, bigLayer := lab.ManifestPath(s.signed(), big.Top().Digest().String()), lab.BlobPath(s.signed(), big.Images[0].Layers[0].Digest())
 	for _, cold := range []struct {
 		what, path string
-		storing    []string // of the object itself, records aside
+		most       int      // with records
+		storing    []string // of the object itself
 	}{
-		{"index", lab.ManifestPath(s.signed(), s.release.Hub.Top().Digest().String()), []string{"GET content", "PUT content"}},
-		{"manifest", manifest, []string{"GET content", "PUT content"}},
-		{"config", config, nil}, // which came with its manifest
-		{"layer", layer, []string{"GET content", "PUT content"}},
-		{"manifest of the large image", bigManifest, nil},
-		{"layer of 12 MiB", bigLayer, []string{"GET content", "BEGIN content", "PART content", "PART content", "COMPLETE content"}},
+		{"index", lab.ManifestPath(s.signed(), s.release.Hub.Top().Digest().String()), 14, []string{"GET content", "PUT content"}},
+		{"manifest", manifest, 23, []string{"GET content", "PUT content"}},
+		{"config", config, 10, nil}, // which came with its manifest
+		{"layer", layer, 11, []string{"GET content", "PUT content"}},
+		{"manifest of the large image", bigManifest, 14, nil},
+		{"layer of 12 MiB", bigLayer, 14, []string{"GET content", "BEGIN content", "PART content", "PART content", "COMPLETE content"}},
 	} {
 		w.requests()
 		m.answers(t, http.MethodGet, cold.path)
 		all := w.requests()
 		t.Logf("cold %s: %d requests: %v", cold.what, len(all), kinds(all))
+		if len(all) > cold.most {
+			t.Errorf("a cold %s takes %d requests, at most %d are expected", cold.what, len(all), cold.most)
+		}
 		object := slices.DeleteFunc(slices.Clone(all), func(a asked) bool {
 			_, name, _ := strings.Cut(cold.path, "sha256:")
 			return a.what != "BEGIN content" && !strings.HasSuffix(a.path, name)
