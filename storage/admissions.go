@@ -17,7 +17,11 @@ import (
 // digest, signed and parent are; one that is recorded already keeps its first
 // record. On an error the edges before it have been recorded.
 func (s *Store) Admit(ctx context.Context, admissions ...Admission) error {
-	return s.putEdges(ctx, admissionFolder, admissions)
+	err := s.putEdges(ctx, admissionFolder, admissions)
+	for _, a := range admissions { // whatever came of it
+		s.memory.admissions.forget(admitted{a.Repository, a.Digest})
+	}
+	return err
 }
 
 // Expect records edges that lead to objects which nobody has checked yet: what an
@@ -65,16 +69,25 @@ func (s *Store) putEdge(ctx context.Context, root string, a Admission) error {
 // Admit writes it, proves nothing: it is skipped, and the others still count.
 // The driver's error comes back when it leaves no record to return.
 func (s *Store) Admissions(ctx context.Context, repository string, d digest.Digest) ([]Admission, error) {
-	return s.edges(ctx, admissionFolder, repository, d)
+	found, failed := s.edges(ctx, admissionFolder, repository, d)
+	if len(found) > 0 {
+		failed = nil
+	}
+	return found, failed
 }
 
 // Expected returns what Expect recorded for a digest in a repository, as
 // Admissions does.
 func (s *Store) Expected(ctx context.Context, repository string, d digest.Digest) ([]Admission, error) {
-	return s.edges(ctx, expectationFolder, repository, d)
+	found, failed := s.edges(ctx, expectationFolder, repository, d)
+	if len(found) > 0 {
+		failed = nil
+	}
+	return found, failed
 }
 
-func (s *Store) edges(ctx context.Context, root, repository string, d digest.Digest) ([]Admission, error) {
+// edges returns the records that can be read, and an error if there may be others.
+func (s *Store) edges(ctx context.Context, root, repository string, d digest.Digest) (found []Admission, failed error) {
 	folder, err := edgesPath(root, repository, d)
 	if err != nil {
 		return nil, err
@@ -83,26 +96,19 @@ func (s *Store) edges(ctx context.Context, root, repository string, d digest.Dig
 	if err != nil {
 		return nil, fmt.Errorf("records of %s in %s: %w", d, repository, err)
 	}
-	var (
-		found  []Admission
-		failed error
-	)
 	for _, file := range files {
 		a, err := s.edge(ctx, root, file)
 		switch {
 		case err == nil:
 			found = append(found, a)
 		case !errors.Is(err, ErrNotFound) && !errors.Is(err, errUnreadable):
-			failed = err
+			failed = fmt.Errorf("records of %s in %s: %w", d, repository, err)
 		}
-	}
-	if len(found) == 0 && failed != nil {
-		return nil, fmt.Errorf("records of %s in %s: %w", d, repository, failed)
 	}
 	slices.SortFunc(found, func(a, b Admission) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Signed, b.Signed), cmp.Compare(a.Parent, b.Parent))
 	})
-	return found, nil
+	return found, failed
 }
 
 func (s *Store) edge(ctx context.Context, root, path string) (Admission, error) {

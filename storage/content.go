@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ func (s *Store) OpenContent(ctx context.Context, d digest.Digest) (*Content, err
 // case it has been quarantined and may be stored anew; another error when it is
 // sound but has more than max bytes, and the driver's own.
 func (s *Store) ReadDocument(ctx context.Context, d digest.Digest, max int64) ([]byte, error) {
+	_, began, _ := s.memory.documents.get(d)
 	c, err := s.openToEnd(ctx, d)
 	if err != nil {
 		return nil, err
@@ -80,6 +82,9 @@ func (s *Store) ReadDocument(ctx context.Context, d digest.Digest, max int64) ([
 	}
 	if rest > 0 {
 		return nil, fmt.Errorf("stored document %s has %d bytes, more than the %d that a document may have", d, int64(len(raw))+rest, max)
+	}
+	if len(raw) <= maxRemembered {
+		s.memory.documents.put(d, bytes.Clone(raw), len(raw), began)
 	}
 	return raw, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/base"
@@ -22,13 +23,15 @@ const (
 
 // Open builds a store on a driver, "filesystem", "s3", "inmemory" or any other that
 // is registered with distribution's factory, checks that it can be written, and
-// sweeps it. Its errors name the folder or driver and say what to do.
+// sweeps it. It remembers what it is asked for (Remember). Its errors name the folder
+// or driver and say what to do.
 func Open(ctx context.Context, driver string, params map[string]any) (*Store, error) {
 	d, err := NewDriver(ctx, driver, params)
 	if err != nil {
 		return nil, err
 	}
 	s := New(d)
+	s.Remember(time.Now)
 	if err := s.probe(ctx); err != nil {
 		return nil, notWritable(driver, params, err)
 	}

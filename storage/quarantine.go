@@ -23,6 +23,7 @@ func (s *Store) Quarantine(ctx context.Context, d digest.Digest) error {
 	}
 	// Names of one length sort by time.
 	name := fmt.Sprintf("%020d-%s", time.Now().UnixNano(), digestName(d))
+	defer s.memory.documents.forget(d)
 	err = driverError(s.driver.Move(ctx, source, path.Join(quarantineFolder, name)))
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("quarantining %s: %w", d, err)

@@ -60,8 +60,8 @@ type remembered struct {
 	bodies map[string][]byte
 }
 
-// maxRemembered bounds how many records are remembered: about 1 KiB each.
-const maxRemembered = 16384
+// maxEdgesKnown bounds how many records are remembered: about 1 KiB each.
+const maxEdgesKnown = 16384
 
 // get returns nil for what isn't remembered.
 func (r *remembered) get(path string) []byte {
@@ -79,7 +79,7 @@ func (r *remembered) forget(path string) {
 func (r *remembered) put(path string, body []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.bodies == nil || len(r.bodies) >= maxRemembered {
+	if r.bodies == nil || len(r.bodies) >= maxEdgesKnown {
 		r.bodies = make(map[string][]byte)
 	}
 	r.bodies[path] = body

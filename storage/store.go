@@ -12,10 +12,11 @@ import (
 )
 
 // Store keeps content, admissions and trust state on a storage driver. It holds
-// nothing of them itself, but for records that never change, and is safe for
-// concurrent use, by several processes too.
+// nothing of them itself, but for records that never change and what it was told to
+// Remember, and is safe for concurrent use, by several processes too.
 type Store struct {
 	driver storagedriver.StorageDriver
+	memory memory
 
 	edgesKnown remembered
 

@@ -16,16 +16,30 @@ func (s *Store) BindTag(ctx context.Context, repository, tag string, signed, d d
 	if err != nil {
 		return err
 	}
+	defer s.memory.tags.forget(boundTag{repository, tag, signed})
 	return s.putDigest(ctx, path, d)
 }
 
-// BoundTag returns what BindTag recorded, or ErrNotFound.
+// BoundTag returns what BindTag recorded, or ErrNotFound. A store that remembers may
+// be recordsFor behind of what others do.
 func (s *Store) BoundTag(ctx context.Context, repository, tag string, signed digest.Digest) (digest.Digest, error) {
+	key := boundTag{repository, tag, signed}
+	d, began, ok := s.memory.tags.get(key)
+	if ok {
+		return d, nil
+	}
 	path, err := tagPath(repository, tag, signed)
 	if err != nil {
 		return "", err
 	}
-	return s.getDigest(ctx, path)
+	if d, err = s.getDigest(ctx, path); err != nil {
+		if errors.Is(err, ErrNotFound) {
+			s.memory.tags.drop(key)
+		}
+		return "", err
+	}
+	s.memory.tags.put(key, d, len(repository)+len(tag), began)
+	return d, nil
 }
 
 // UnbindTag forgets a binding. One that isn't there needs nothing.
@@ -34,6 +48,7 @@ func (s *Store) UnbindTag(ctx context.Context, repository, tag string, signed di
 	if err != nil {
 		return err
 	}
+	defer s.memory.tags.forget(boundTag{repository, tag, signed})
 	if err := driverError(s.driver.Delete(ctx, path)); err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}

@@ -346,78 +346,39 @@ func undecided(err error) bool {
 // admitted looks an admission up that holds now: *Refusal with NotAdmitted or
 // Superseded if there is none.
 func (g *Gate) admitted(ctx context.Context, image *Image, set *TargetSet, ref Ref, document bool) (storage.Admission, error) {
-	records, err := g.store.Admissions(ctx, ref.Name(), ref.Digest)
+	records, err := g.store.RecentAdmissions(ctx, ref.Name(), ref.Digest)
 	if err != nil {
 		return storage.Admission{}, storageError(err)
 	}
-	records = slices.DeleteFunc(records, func(a storage.Admission) bool { return isDocument(a.Kind) != document })
-	if err := broken(ref.Digest, records); err != nil {
-		return storage.Admission{}, err
+	var best storage.Admission
+	held := unrecorded
+	for a := range records {
+		if isDocument(a.Kind) != document {
+			continue
+		}
+		if err := notBrokenBy(a); err != nil {
+			return storage.Admission{}, err
+		}
+		if standing := g.standing(image, set.ByDigest(a.Signed)); standing > held { // the oldest of the best
+			best, held = a, standing
+		}
 	}
-	held := g.holding(image, set, records)
-	switch {
-	case len(held) > 0:
-		return held[0], nil
-	case len(records) > 0:
-		return storage.Admission{}, Refuse(Superseded, "%s belongs to %s of tag %s, which is no longer signed; pull the tag again", ref.Digest, records[0].Signed, records[0].Tag)
+	switch held {
+	case signedNow, signedLately:
+		return best, nil
+	case superseded:
+		return storage.Admission{}, Refuse(Superseded, "%s belongs to %s of tag %s, which is no longer signed; pull the tag again", ref.Digest, best.Signed, best.Tag)
 	}
 	return storage.Admission{}, Refuse(NotAdmitted, "nothing that is signed for %s leads to %s", image.Signed.Name(), ref.Digest)
-}
-
-// notBroken refuses a document of a copy that markBroken marked.
-func (g *Gate) notBroken(ctx context.Context, ref Ref) error {
-	records, err := g.store.Admissions(ctx, ref.Name(), ref.Digest)
-	if err != nil {
-		return storageError(err)
-	}
-	return broken(ref.Digest, records)
-}
-
-func broken(d digest.Digest, records []storage.Admission) error {
-	for _, a := range records {
-		if a.Proof == storage.ProofBroken {
-			return Refuse(LayerMismatch, "%s leads to layer %s, which isn't what its config says, as was found when the layer was pulled", d, a.Parent)
-		}
-	}
-	return nil
-}
-
-// holding keeps the records whose signed digest is signed now, or was until grace
-// ago (S2); what is signed now comes first.
-func (g *Gate) holding(image *Image, set *TargetSet, records []storage.Admission) []storage.Admission {
-	var now, lately []storage.Admission
-	for _, a := range records {
-		targets := g.current(image, set.ByDigest(a.Signed))
-		switch {
-		case len(targets) == 0:
-		case targets[0].Superseded.IsZero():
-			now = append(now, a)
-		default:
-			lately = append(lately, a)
-		}
-	}
-	return append(now, lately...)
-}
-
-// current keeps the targets that are signed now, or were until grace ago; what
-// is signed now comes first.
-func (g *Gate) current(image *Image, targets []Target) []Target {
-	var now, lately []Target
-	for _, t := range targets {
-		switch {
-		case t.Superseded.IsZero():
-			now = append(now, t)
-		case g.now().Before(t.Superseded.Add(image.Grace)):
-			lately = append(lately, t)
-		}
-	}
-	return append(now, lately...)
 }
 
 // content opens what an admission admits, fetching it again if storage lost it.
 func (g *Gate) content(ctx context.Context, image *Image, ref Ref, a storage.Admission) (*storage.Content, Cache, error) {
 	cache := CacheHit
 	if isDocument(a.Kind) || a.Kind == storage.KindConfig && a.Size <= MaxDocument {
+		if content := g.store.remembered(ctx, a.Digest, a.Size); content != nil {
+			return content, cache, nil
+		}
 		raw, err := g.stored(ctx, a.Digest, a.Size)
 		if errors.Is(err, storage.ErrNotFound) {
 			cache = CacheMiss

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 
 	"github.com/opencontainers/go-digest"
 
@@ -21,6 +22,13 @@ type gateStore struct {
 func (s *gateStore) Admissions(ctx context.Context, repository string, d digest.Digest) ([]storage.Admission, error) {
 	ctx, step := s.trace.begin(ctx, "storage.admissions")
 	records, err := s.Store.Admissions(ctx, repository, d)
+	step.end(err)
+	return records, err
+}
+
+func (s *gateStore) RecentAdmissions(ctx context.Context, repository string, d digest.Digest) (iter.Seq[storage.Admission], error) {
+	ctx, step := s.trace.begin(ctx, "storage.admissions")
+	records, err := s.Store.RecentAdmissions(ctx, repository, d)
 	step.end(err)
 	return records, err
 }
@@ -51,6 +59,19 @@ func (s *gateStore) BoundTag(ctx context.Context, repository, tag string, signed
 	d, err := s.Store.BoundTag(ctx, repository, tag, signed)
 	step.end(err)
 	return d, err
+}
+
+// remembered opens an object from memory, if it is there and has as many bytes as it
+// should.
+func (s *gateStore) remembered(ctx context.Context, d digest.Digest, size int64) *storage.Content {
+	content, ok := s.Store.Remembered(d)
+	if !ok || content.Size != size {
+		return nil
+	}
+	_, step := s.trace.begin(ctx, "storage.read")
+	step.bytes(content.Size)
+	step.end(nil)
+	return content
 }
 
 // ReadDocument is the store's, which sets aside what is damaged by itself.
