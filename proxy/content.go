@@ -39,8 +39,8 @@ func (x *exchange) writeContent(content *storage.Content, mediaType string, pull
 		}
 	}
 	setContentHeaders(h, content, etag)
-	h.Set("Content-Type", mediaType)
-	h.Set("Content-Length", strconv.FormatInt(part.length, 10))
+	values := []string{mediaType, strconv.FormatInt(part.length, 10)}
+	h["Content-Type"], h["Content-Length"] = values[:1:1], values[1:]
 	status := http.StatusOK
 	if part.partial {
 		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", part.start, part.start+part.length-1, content.Size))
@@ -61,12 +61,12 @@ func (x *exchange) writeContent(content *storage.Content, mediaType string, pull
 }
 
 func setContentHeaders(h http.Header, content *storage.Content, etag string) {
-	h.Set("Docker-Content-Digest", content.Digest.String())
-	h.Set("ETag", etag)
-	h.Set("Accept-Ranges", "bytes")
+	values := []string{content.Digest.String(), etag} // one allocation
+	h["Docker-Content-Digest"], h["Etag"] = values[:1:1], values[1:]
+	h["Accept-Ranges"] = acceptable
 	// A cache may keep the bytes but has to ask each time whether they may still
 	// be served: an admission can end.
-	h.Set("Cache-Control", "no-cache")
+	h["Cache-Control"] = noCache
 }
 
 // matches tells whether an If-None-Match header names the entity tag (RFC 9110,

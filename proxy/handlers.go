@@ -20,15 +20,13 @@ func (s *server) base(x *exchange) error {
 }
 
 func (s *server) manifest(x *exchange) error {
-	ref, err := s.naming.ref(x, x.reference)
-	if err != nil {
+	if err := s.understand(x, s.naming.manifestRef); err != nil {
 		return err
 	}
-	x.ref = ref
 	ctx := x.asked()
 	s.pulls.Begin(&ctx.pull)
 	defer s.pulls.End(&ctx.pull)
-	content, admission, err := open(ctx, ref, s.gate.Manifest)
+	content, admission, err := open(ctx, x.ref, s.gate.Manifest)
 	if err != nil {
 		return err
 	}
@@ -37,15 +35,13 @@ func (s *server) manifest(x *exchange) error {
 }
 
 func (s *server) blob(x *exchange) error {
-	ref, err := s.naming.blobRef(x)
-	if err != nil {
+	if err := s.understand(x, s.naming.blobRef); err != nil {
 		return err
 	}
-	x.ref = ref
 	ctx := x.asked()
 	s.pulls.Begin(&ctx.pull)
 	defer s.pulls.End(&ctx.pull)
-	content, admission, err := open(ctx, ref, s.gate.Blob)
+	content, admission, err := open(ctx, x.ref, s.gate.Blob)
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,9 @@ func (n naming) ref(x *exchange, reference string) (verify.Ref, error) {
 	return verify.NewRef(registry, repository, reference)
 }
 
+// manifestRef is ref for a manifest, which a tag or a digest names.
+func (n naming) manifestRef(x *exchange) (verify.Ref, error) { return n.ref(x, x.reference) }
+
 // blobRef is ref for a blob, which only a digest can name.
 func (n naming) blobRef(x *exchange) (verify.Ref, error) {
 	repository, err := n.ref(x, "")

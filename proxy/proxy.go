@@ -21,6 +21,7 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/auth"
 	"github.com/gorilla/mux"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/trustmirror/trustmirror/storage"
 	"github.com/trustmirror/trustmirror/verify"
@@ -110,6 +111,10 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	known, err := lru.New[wording, meaning](maxMeanings)
+	if err != nil {
+		return nil, err
+	}
 	if c.ClientCAs == nil {
 		c.ClientCAs = func() *x509.CertPool { return nil }
 	}
@@ -133,6 +138,7 @@ func New(c Config) (http.Handler, error) {
 		limiter:      limiter,
 		via:          c.Via,
 		router:       newRouter(),
+		meanings:     known,
 		writeTimeout: c.WriteTimeout,
 		log:          c.Log,
 		decided:      c.Decided,
@@ -141,7 +147,7 @@ func New(c Config) (http.Handler, error) {
 	}), nil
 }
 
-// server is immutable once made.
+// server is immutable once made, but for what it remembers.
 type server struct {
 	gate         Gate
 	naming       naming
@@ -150,6 +156,7 @@ type server struct {
 	limiter      *limiter              // nil: clients may ask as often as they like
 	via          string
 	router       *mux.Router
+	meanings     *meanings
 	writeTimeout time.Duration
 	log          *slog.Logger
 	decided      func(context.Context, verify.Decision) // nil: nobody is told
@@ -161,13 +168,9 @@ type server struct {
 type exchange struct {
 	w     *responseWriter
 	r     *http.Request
-	query url.Values
+	query url.Values // nil where the meaning was remembered
 	began time.Time
-
-	route     string     // name of the matched route, or ""
-	name      string     // repository as the path names it, decoded
-	reference string     // tag or digest as the path names it, decoded
-	ref       verify.Ref // zero until the request is understood
+	meaning
 }
 
 // ServeHTTP answers one request and logs it.
@@ -220,11 +223,19 @@ func (s *server) serveRecovering(x *exchange) (err error) {
 	return s.serve(x)
 }
 
+// The values of headers that every response has, made once. Nobody changes them in
+// place: Set and Add make new ones.
+var (
+	apiVersion = []string{"registry/2.0"}
+	noSniff    = []string{"nosniff"}
+	acceptable = []string{"bytes"}
+	noCache    = []string{"no-cache"}
+)
+
 // serve is the way of every request; only its handler writes to the client.
 func (s *server) serve(x *exchange) error {
 	h := x.w.Header()
-	h.Set("Docker-Distribution-API-Version", "registry/2.0")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Docker-Distribution-Api-Version"], h["X-Content-Type-Options"] = apiVersion, noSniff
 	x.w.refuseBody(x.r)
 	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
 		return errMethod
@@ -232,12 +243,7 @@ func (s *server) serve(x *exchange) error {
 	if err := s.enter(x); err != nil {
 		return err
 	}
-	query, err := url.ParseQuery(x.r.URL.RawQuery)
-	if err != nil {
-		return errQuery
-	}
-	x.query = query
-	handle, err := s.match(x)
+	handle, err := s.handlerOf(x)
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func TestAskedAllocatesOnce(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/nicolas/webdis/manifests/1", http.NoBody)
 	r.RemoteAddr = "192.0.2.1:40000"
 	r.Header.Set("User-Agent", "containerd")
-	x := &exchange{r: r, route: routeManifest, name: "nicolas/webdis", reference: "1"}
+	x := &exchange{r: r, meaning: meaning{route: routeManifest, name: "nicolas/webdis", reference: "1"}}
 	var kept *pullContext
 	if n := testing.AllocsPerRun(100, func() { kept = x.asked() }); n != 1 || kept.pull.Client != "192.0.2.1" {
 		t.Errorf("%v allocations, %+v", n, kept.pull.Asked)

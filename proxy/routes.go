@@ -50,6 +50,11 @@ func (s *server) match(x *exchange) (func(*exchange) error, error) {
 	if err := x.decode(); err != nil {
 		return nil, err
 	}
+	return s.handler(x)
+}
+
+// handler is that of the request's route.
+func (s *server) handler(x *exchange) (func(*exchange) error, error) {
 	switch x.route {
 	case routeBase:
 		return s.base, nil

@@ -70,9 +70,13 @@ func (w *responseWriter) ReadFrom(r io.Reader) (total int64, err error) {
 	if !ok {
 		limited = &io.LimitedReader{R: r, N: 1<<63 - 1}
 	}
+	var to io.Writer = w.ResponseWriter
+	if _, ok := limited.R.(*os.File); !ok { // net/http's ReadFrom would send the header by itself first
+		to = writeOnly{to}
+	}
 	for limited.N > 0 {
 		w.extend()
-		n, err := io.CopyN(w.ResponseWriter, limited.R, min(limited.N, writeChunk))
+		n, err := io.CopyN(to, limited.R, min(limited.N, writeChunk))
 		limited.N -= n
 		w.count(n)
 		total += n
@@ -85,6 +89,9 @@ func (w *responseWriter) ReadFrom(r io.Reader) (total int64, err error) {
 	}
 	return total, nil
 }
+
+// writeOnly hides ReadFrom.
+type writeOnly struct{ io.Writer }
 
 func (w *responseWriter) count(n int64) {
 	w.bytes += n

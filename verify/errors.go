@@ -121,6 +121,9 @@ func Printable(s string) string {
 // ReasonOf returns the reason code that err carries, or "" for an error that is
 // none of this package's.
 func ReasonOf(err error) Reason {
+	if err == nil { // most often, and what follows allocates
+		return ""
+	}
 	var (
 		refusal     *Refusal
 		notFound    *NotFoundError

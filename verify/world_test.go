@@ -61,6 +61,7 @@ func newWorld(t *testing.T) *world {
 		t: t, hub: verifytest.NewRegistry(), ecr: verifytest.NewRegistry(), source: &verifytest.Source{},
 		driver: driver, store: storage.New(driver), now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC),
 	}
+	w.store.Remember(w.clock)
 	w.start()
 	return w
 }
