@@ -3,9 +3,7 @@ package storage
 import (
 	"bytes"
 	"context"
-	"iter"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -59,18 +57,27 @@ func (s *Store) Remember(now func() time.Time) {
 	}
 }
 
+// Records are admissions that are shared: nobody can change them.
+type Records struct{ all []Admission }
+
+// Len is how many there are.
+func (r Records) Len() int { return len(r.all) }
+
+// At returns one of them; they are in the order of Admissions.
+func (r Records) At(i int) Admission { return r.all[i] }
+
 // RecentAdmissions is Admissions as of at most recordsFor ago, as far as others than
 // this store wrote meanwhile. A store that remembers reads them only now and then.
-func (s *Store) RecentAdmissions(ctx context.Context, repository string, d digest.Digest) (iter.Seq[Admission], error) {
+func (s *Store) RecentAdmissions(ctx context.Context, repository string, d digest.Digest) (Records, error) {
 	key := admitted{repository, d}
 	found, began, ok := s.memory.admissions.get(key)
 	if ok {
-		return slices.Values(found), nil
+		return Records{found}, nil
 	}
 	found, failed := s.edges(ctx, admissionFolder, repository, d)
 	switch {
 	case failed != nil && len(found) == 0:
-		return nil, failed
+		return Records{}, failed
 	case failed != nil: // there may be more
 	case len(found) == 0:
 		s.memory.admissions.drop(key)
@@ -81,7 +88,7 @@ func (s *Store) RecentAdmissions(ctx context.Context, repository string, d diges
 		}
 		s.memory.admissions.put(key, found, bytes, began)
 	}
-	return slices.Values(found), nil
+	return Records{found}, nil
 }
 
 // Remembered opens a document or a config from memory, if it is there: it hashed to

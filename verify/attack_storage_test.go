@@ -48,6 +48,7 @@ func TestAttack33_Damage(t *testing.T) {
 				if err := w.driver.PutContent(t.Context(), storedAt(d), damage(append([]byte{}, raw...))); err != nil {
 					t.Fatal(err)
 				}
+				w.forget()
 				got := w.mustPull(ecrName + ":0.1.19")
 				for d, raw := range whole {
 					if string(got[d]) != string(raw) {
@@ -56,6 +57,7 @@ func TestAttack33_Damage(t *testing.T) {
 				}
 				w.hub.SetDown(true)
 				w.ecr.SetDown(true)
+				w.forget()
 				w.mustPull(ecrName + ":0.1.19") // repaired
 				w.hub.SetDown(false)
 				w.ecr.SetDown(false)

@@ -352,7 +352,8 @@ func (g *Gate) admitted(ctx context.Context, image *Image, set *TargetSet, ref R
 	}
 	var best storage.Admission
 	held := unrecorded
-	for a := range records {
+	for i := range records.Len() {
+		a := records.At(i)
 		if isDocument(a.Kind) != document {
 			continue
 		}

@@ -37,6 +37,7 @@ func TestObserve(t *testing.T) {
 			step("a cold layer", open(layer, false), verify.Event{Kind: verify.Opened, Cache: verify.CacheMiss})
 			step("a warm layer", open(layer, false), verify.Event{Kind: verify.Opened, Cache: verify.CacheHit})
 			w.spoil(pushed.Root)
+			w.forget()
 			step("a spoilt document", open(tag, true), verify.Event{Kind: verify.Quarantined}, document(verify.CacheMiss))
 			w.spoil(layer.Digest)
 			step("a layer cut short", open(layer, false), verify.Event{Kind: verify.Quarantined}, verify.Event{Kind: verify.Opened, Cache: verify.CacheMiss})

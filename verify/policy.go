@@ -66,8 +66,19 @@ type Policy struct {
 	patterns []pattern
 	signed   map[string]Ref // of the rules that name one in full, by that name
 
+	covers *lru.Cache[repository, cover] // what was asked for lately
+
 	mu     sync.Mutex // guards making an Image, so that it is made once
 	images *lru.Cache[string, *Image]
+}
+
+type repository struct{ registry, name string }
+
+// cover is the rule that covers a repository.
+type cover struct {
+	rule   *ImageRule
+	star   string // what its "*" stands for
+	signed Ref
 }
 
 // pattern is one repository name of a rule.
@@ -86,7 +97,11 @@ func NewPolicy(rules []ImageRule) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{images: images, signed: make(map[string]Ref)}
+	covers, err := lru.New[repository, cover](maxImages)
+	if err != nil {
+		return nil, err
+	}
+	p := &Policy{images: images, covers: covers, signed: make(map[string]Ref)}
 	for _, rule := range rules {
 		if rule.Source == nil {
 			return nil, fmt.Errorf("%s: no trust source", rule.Signed)
@@ -177,39 +192,54 @@ func (p pattern) match(name []string) (star string, ok bool) {
 // Image finds the image that ref's repository belongs to. Errors: *Refusal
 // (NoPolicy), or what the rule's Source function returns.
 func (p *Policy) Image(ref Ref) (*Image, error) {
-	found, star := p.rule(ref)
-	if found == nil {
-		return nil, Refuse(NoPolicy, "no image rule covers %s; add it to images in the configuration, as signed or as a copy", ref.Name())
-	}
-	var err error
-	signed, known := p.signed[found.Signed]
+	key := repository{ref.Registry, ref.Repository}
+	found, known := p.covers.Get(key)
 	if !known {
-		if signed, err = refOf(found.Signed, star); err != nil {
+		var err error
+		if found, err = p.cover(ref); err != nil {
 			return nil, err
 		}
+		p.covers.Add(key, found)
 	}
-	if most, _ := p.rule(signed); most != found { // whoever vouches for signed isn't asked by this rule
-		return nil, Refuse(NoPolicy, "%s would be a copy of %s, for which there is a rule of its own; add it to the copies there", ref.Name(), signed.Name())
-	}
-
+	signed := found.signed.Name()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if image, ok := p.images.Get(signed.Name()); ok {
+	if image, ok := p.images.Get(signed); ok {
 		return image, nil
 	}
-	image := &Image{Signed: signed, Grace: found.Grace, Streaming: found.Streaming}
-	for _, c := range found.Copies {
-		ref, err := refOf(c, star)
+	image := &Image{Signed: found.signed, Grace: found.rule.Grace, Streaming: found.rule.Streaming}
+	for _, c := range found.rule.Copies {
+		ref, err := refOf(c, found.star)
 		if err != nil {
 			return nil, err
 		}
 		image.Copies = append(image.Copies, ref)
 	}
-	if image.Source, err = found.Source(signed); err != nil {
+	var err error
+	if image.Source, err = found.rule.Source(found.signed); err != nil {
 		return nil, err
 	}
-	p.images.Add(signed.Name(), image)
+	p.images.Add(signed, image)
 	return image, nil
+}
+
+// cover finds the rule that covers ref's repository: *Refusal (NoPolicy) if none does.
+func (p *Policy) cover(ref Ref) (cover, error) {
+	found, star := p.rule(ref)
+	if found == nil {
+		return cover{}, Refuse(NoPolicy, "no image rule covers %s; add it to images in the configuration, as signed or as a copy", ref.Name())
+	}
+	signed, known := p.signed[found.Signed]
+	if !known {
+		var err error
+		if signed, err = refOf(found.Signed, star); err != nil {
+			return cover{}, err
+		}
+	}
+	if most, _ := p.rule(signed); most != found { // whoever vouches for signed isn't asked by this rule
+		return cover{}, Refuse(NoPolicy, "%s would be a copy of %s, for which there is a rule of its own; add it to the copies there", ref.Name(), signed.Name())
+	}
+	return cover{rule: found, star: star, signed: signed}, nil
 }
 
 // Rule names the rule that covers ref's repository, by its signed repository as the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"iter"
 
 	"github.com/opencontainers/go-digest"
 
@@ -26,7 +25,7 @@ func (s *gateStore) Admissions(ctx context.Context, repository string, d digest.
 	return records, err
 }
 
-func (s *gateStore) RecentAdmissions(ctx context.Context, repository string, d digest.Digest) (iter.Seq[storage.Admission], error) {
+func (s *gateStore) RecentAdmissions(ctx context.Context, repository string, d digest.Digest) (storage.Records, error) {
 	ctx, step := s.trace.begin(ctx, "storage.admissions")
 	records, err := s.Store.RecentAdmissions(ctx, repository, d)
 	step.end(err)

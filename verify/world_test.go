@@ -100,6 +100,14 @@ func (w *world) start() {
 	w.t.Cleanup(w.gate.Close)
 }
 
+// forget makes a gate whose storage has to be read, as after a restart.
+func (w *world) forget() {
+	w.t.Helper()
+	w.store = storage.New(w.driver)
+	w.store.Remember(w.clock)
+	w.start()
+}
+
 func (w *world) clock() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
