@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/trustmirror/trustmirror/verify"
 )
@@ -95,6 +97,50 @@ func testFilesAreSentByTheKernel(t *testing.T, change ...func(*Config)) {
 	defer mu.Unlock()
 	if files < 2*3 || len(other) > 0 {
 		t.Errorf("%d chunks were sent from a file, want 6; others: %T", files, other)
+	}
+}
+
+// countingConn counts what is written to a connection.
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int32
+}
+
+func (c countingConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+type countingListener struct {
+	net.Listener
+	writes *atomic.Int32
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return countingConn{conn, l.writes}, err
+}
+
+// ReadFrom makes the connection one that net/http sends from without a copy.
+func (c countingConn) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{c}, r)
+}
+
+// A document leaves in one piece with its header, which takes half the work.
+func TestDocumentsAreSentInOnePiece(t *testing.T) {
+	for name, provider := range map[string]trace.TracerProvider{"untraced": nil, "traced": sdktrace.NewTracerProvider()} {
+		t.Run(name, func(t *testing.T) {
+			var writes atomic.Int32
+			body := strings.Repeat("x", 2000) // more than net/http looks at to tell the type
+			gate := &fakeGate{size: int64(len(body)), open: func() io.ReadSeekCloser { return nopCloser{strings.NewReader(body)} }}
+			server := httptest.NewUnstartedServer(newHandler(t, gate, func(c *Config) { c.Tracing.Provider = provider }))
+			server.Listener = countingListener{server.Listener, &writes}
+			server.Start()
+			t.Cleanup(server.Close)
+			if got := get(t, server, "GET", manifestPath); got.body != body || writes.Load() != 1 {
+				t.Errorf("%d bytes in %d pieces", len(got.body), writes.Load())
+			}
+		})
 	}
 }
 
