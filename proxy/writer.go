@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,7 +24,7 @@ const (
 // files without copying them.
 type responseWriter struct {
 	http.ResponseWriter
-	control *http.ResponseController
+	control http.ResponseController
 	timeout time.Duration
 
 	status int   // 0 until the header is written
@@ -33,7 +34,7 @@ type responseWriter struct {
 }
 
 func newResponseWriter(w http.ResponseWriter, timeout time.Duration) *responseWriter {
-	return &responseWriter{ResponseWriter: w, control: http.NewResponseController(w), timeout: timeout}
+	return &responseWriter{ResponseWriter: w, control: *http.NewResponseController(w), timeout: timeout}
 }
 
 // Unwrap is for http.ResponseController.
@@ -71,24 +72,31 @@ func (w *responseWriter) ReadFrom(r io.Reader) (total int64, err error) {
 		limited = &io.LimitedReader{R: r, N: 1<<63 - 1}
 	}
 	var to io.Writer = w.ResponseWriter
+	var buffer []byte
 	if _, ok := limited.R.(*os.File); !ok { // net/http's ReadFrom would send the header by itself first
 		to = writeOnly{to}
+		pooled := buffers.Get().(*[copyBuffer]byte) //nolint:errcheck,forcetypeassert // nothing else is in there
+		defer buffers.Put(pooled)
+		buffer = pooled[:]
 	}
 	for limited.N > 0 {
 		w.extend()
-		n, err := io.CopyN(to, limited.R, min(limited.N, writeChunk))
+		chunk := &io.LimitedReader{R: limited.R, N: min(limited.N, writeChunk)}
+		n, err := io.CopyBuffer(to, chunk, buffer)
 		limited.N -= n
 		w.count(n)
 		total += n
-		if errors.Is(err, io.EOF) {
-			return total, nil
-		}
-		if err != nil {
+		if err != nil || chunk.N > 0 { // the end came first
 			return total, err
 		}
 	}
 	return total, nil
 }
+
+const copyBuffer = 32 << 10
+
+// buffers are for what is not sent from a file.
+var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
 // writeOnly hides ReadFrom.
 type writeOnly struct{ io.Writer }
