@@ -26,11 +26,37 @@ type Content struct {
 	// RedirectURL makes a URL from which who asks by GET or HEAD can read the content
 	// for RedirectFor. nil: clients aren't sent elsewhere.
 	RedirectURL func(*http.Request) (string, error)
+
+	objects *objects
+	held    *object // isn't evicted until Close
+}
+
+// Close lets the object be evicted.
+func (c *Content) Close() error {
+	err := c.ReadSeekCloser.Close()
+	c.objects.release(c.held)
+	c.held = nil
+	return err
 }
 
 // OpenContent opens an object. Its bytes were hashed when they were stored and
 // aren't hashed again. Errors: ErrNotFound, the driver's own.
 func (s *Store) OpenContent(ctx context.Context, d digest.Digest) (*Content, error) {
+	held := s.objects.hold(ctx, d)
+	c, err := s.open(ctx, d)
+	if err != nil {
+		s.objects.release(held)
+		if errors.Is(err, ErrNotFound) { // another process removed it
+			s.objects.forget(d)
+		}
+		return nil, err
+	}
+	c.objects, c.held = s.objects, s.objects.opened(held, d, c.Size)
+	return c, nil
+}
+
+// open opens an object without noting that it's used.
+func (s *Store) open(ctx context.Context, d digest.Digest) (*Content, error) {
 	path, err := digestPath(contentFolder, d)
 	if err != nil {
 		return nil, err
@@ -62,7 +88,7 @@ func (s *Store) OpenContent(ctx context.Context, d digest.Digest) (*Content, err
 // sound but has more than max bytes, and the driver's own.
 func (s *Store) ReadDocument(ctx context.Context, d digest.Digest, max int64) ([]byte, error) {
 	_, began, _ := s.memory.documents.get(d)
-	c, err := s.openToEnd(ctx, d)
+	c, err := s.openToEnd(ctx, d, s.OpenContent)
 	if err != nil {
 		return nil, err
 	}
@@ -113,15 +139,23 @@ func (s *Store) PutGrowing(ctx context.Context, d digest.Digest, size int64, r i
 		}
 		return nil
 	}
+	held := s.objects.hold(ctx, d)
+	defer s.objects.release(held)
 	info, err := s.driver.Stat(ctx, path)
 	if err == nil && !info.IsDir() && info.Size() == size {
+		if held == nil {
+			s.objects.stored(d, size)
+		}
 		return nil
 	}
 	if err = driverError(err); err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("storing %s: %w", d, err)
 	}
 	staging := stagingPath()
-	growing, err := s.write(ctx, staging, d, size, r, began)
+	var growing *Growing
+	if err = s.makeRoom(ctx, size); err == nil {
+		growing, err = s.write(ctx, staging, d, size, r, began)
+	}
 	if err == nil {
 		err = s.driver.Move(ctx, staging, path)
 	}
@@ -132,6 +166,7 @@ func (s *Store) PutGrowing(ctx context.Context, d digest.Digest, size int64, r i
 		s.discard(ctx, staging)
 		return fmt.Errorf("storing %s: %w", d, driverError(err))
 	}
+	s.objects.stored(d, size)
 	return nil
 }
 

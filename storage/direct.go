@@ -134,10 +134,11 @@ func (s *Store) openDirect(ctx context.Context, path string, d digest.Digest) (*
 	return &Content{ReadSeekCloser: lazy, Digest: d, Size: info.Size()}, nil
 }
 
-// openToEnd opens an object for who reads it to its end, and so learns how large it is.
-func (s *Store) openToEnd(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+// openToEnd opens an object for who reads it to its end, and so learns how large it
+// is; open does where that costs nothing more.
+func (s *Store) openToEnd(ctx context.Context, d digest.Digest, open func(context.Context, digest.Digest) (*Content, error)) (io.ReadCloser, error) {
 	if !s.direct() {
-		return s.OpenContent(ctx, d)
+		return open(ctx, d)
 	}
 	path, err := digestPath(contentFolder, d)
 	if err != nil {

@@ -13,6 +13,7 @@
 //	staging/<random>                                       writes under way
 //	quarantine/<time>-<digest>                             the latest corrupt objects, for inspection
 //	scrub/place                                            which part of content was scrubbed last
+//	eviction/running, eviction/ended                       when each object was last used
 //
 // Names of others' choosing (repositories, tags, GUNs) are encoded by one
 // injective function, so that none can leave its folder or meet another's.

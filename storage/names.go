@@ -21,6 +21,7 @@ const (
 	stagingFolder     = "/staging"
 	quarantineFolder  = "/quarantine"
 	scrubFolder       = "/scrub"
+	evictionFolder    = "/eviction"
 )
 
 // maxComponent is how long a path component that encodeName makes can be. File

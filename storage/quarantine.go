@@ -28,6 +28,7 @@ func (s *Store) Quarantine(ctx context.Context, d digest.Digest) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("quarantining %s: %w", d, err)
 	}
+	s.objects.forget(d)
 	kept, err := s.list(ctx, quarantineFolder)
 	if err != nil {
 		return fmt.Errorf("quarantining %s: %w", d, err)

@@ -20,6 +20,9 @@ type Store struct {
 
 	edgesKnown remembered
 
+	objects *objects                    // nil: nothing is evicted
+	plain   storagedriver.StorageDriver // with objects: driver as it was, which evicts nothing
+
 	usage    memo[Usage]
 	contents memo[Contents]
 	writable memo[struct{}]

@@ -1,0 +1,135 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+)
+
+// IsFull tells whether something failed because the disk, or what this user may have
+// of it, is full.
+func IsFull(err error) bool {
+	err = driverError(err)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// makeRoom evicts until the disk has so many bytes left, if it tells. An error says
+// that it can't have. If all of content doesn't take so many, nothing is evicted.
+func (s *Store) makeRoom(ctx context.Context, need int64) error {
+	x := s.objects
+	if x == nil || x.plan.Free == nil {
+		return nil
+	}
+	if free, err := x.plan.Free(); err != nil || free >= need {
+		return nil //nolint:nilerr // then a write tells
+	}
+	x.making.Lock()
+	defer x.making.Unlock()
+	done := Evicted{DiskFull: true}
+	defer s.tell(&done)
+	for done.Err == nil {
+		free, err := x.plan.Free()
+		if err != nil || free >= need {
+			return nil //nolint:nilerr // then a write tells
+		}
+		_, bytes := x.total()
+		if free+bytes < need {
+			return fmt.Errorf("%d bytes are needed, %d are left, and %d are taken by content that could be evicted: %w", need, free, bytes, syscall.ENOSPC)
+		}
+		o := x.take(0, -1)
+		if o == nil {
+			return fmt.Errorf("%d bytes are needed, %d are left, and all content is being read: %w", need, free, syscall.ENOSPC)
+		}
+		s.leave(ctx, o, &done)
+	}
+	return done.Err
+}
+
+// retry does something that needs room on the disk, and does it again after evicting
+// a part of content, if there was none.
+func (s *Store) retry(ctx context.Context, do func() error) error {
+	err := do()
+	if !IsFull(err) {
+		return err
+	}
+	if !s.evictPart(ctx) {
+		return err
+	}
+	again := do()
+	if absent := (storagedriver.PathNotFoundError{}); errors.As(again, &absent) {
+		return err // it had taken effect
+	}
+	return again
+}
+
+// evictPart evicts as much as keeping below a limit would, at least one object.
+func (s *Store) evictPart(ctx context.Context) bool {
+	x := s.objects
+	x.making.Lock()
+	defer x.making.Unlock()
+	done := Evicted{DiskFull: true}
+	defer s.tell(&done)
+	_, bytes := x.total()
+	for done.Err == nil && (done.Objects == 0 || done.Bytes < bytes/100*(100-evictTo)) {
+		o := x.take(0, -1)
+		if o == nil {
+			break
+		}
+		s.leave(ctx, o, &done)
+	}
+	return done.Objects > 0
+}
+
+func (s *Store) tell(done *Evicted) {
+	if done.Objects > 0 || done.Err != nil {
+		s.objects.plan.Told(*done)
+	}
+}
+
+// roomyDriver is a driver whose writes evict content when the disk is full.
+type roomyDriver struct {
+	storagedriver.StorageDriver
+	store *Store
+}
+
+func (d *roomyDriver) PutContent(ctx context.Context, path string, content []byte) error {
+	return d.store.retry(ctx, func() error { return d.StorageDriver.PutContent(ctx, path, content) })
+}
+
+func (d *roomyDriver) Move(ctx context.Context, source, dest string) error {
+	return d.store.retry(ctx, func() error { return d.StorageDriver.Move(ctx, source, dest) })
+}
+
+func (d *roomyDriver) Writer(ctx context.Context, path string, appending bool) (storagedriver.FileWriter, error) {
+	var w storagedriver.FileWriter
+	err := d.store.retry(ctx, func() (err error) {
+		w, err = d.StorageDriver.Writer(ctx, path, appending)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &roomyWriter{FileWriter: w, ctx: ctx, store: d.store}, nil
+}
+
+// roomyWriter goes on where a full disk stopped it.
+type roomyWriter struct {
+	storagedriver.FileWriter
+	ctx   context.Context
+	store *Store
+}
+
+func (w *roomyWriter) Write(p []byte) (n int, err error) {
+	err = w.store.retry(w.ctx, func() error {
+		more, err := w.FileWriter.Write(p[n:])
+		if n += more; err == nil && n < len(p) {
+			err = io.ErrShortWrite
+		}
+		return err
+	})
+	return n, err
+}
