@@ -128,8 +128,15 @@ func (g *Gate) fetchDocument(ctx context.Context, ref Ref, size int64) (*documen
 	return parseDocument(raw, d, desc.MediaType)
 }
 
+// commit stores a document. It is no failure that the disk is full: the document is
+// in hand, verified, and whether it may be served rests on records, without which it
+// isn't. What isn't stored is as if it had been evicted: fetched when it's asked for.
 func (g *Gate) commit(ctx context.Context, doc *document) error {
-	return storageError(g.store.Put(ctx, doc.digest, int64(len(doc.raw)), bytes.NewReader(doc.raw)))
+	err := g.store.Put(ctx, doc.digest, int64(len(doc.raw)), bytes.NewReader(doc.raw))
+	if storage.IsFull(err) {
+		return nil
+	}
+	return storageError(err)
 }
 
 // config returns an image's config, parsed.
@@ -157,13 +164,42 @@ func (g *Gate) bytes(ctx context.Context, image *Image, repo Ref, a storage.Admi
 		}
 		return doc.raw, nil
 	}
-	if err := g.blob(ctx, image, repo.WithDigest(a.Digest), a.Size, nil); err != nil {
+	if err := g.blob(ctx, image, repo.WithDigest(a.Digest), a.Size, nil); storage.IsFull(err) && a.Size <= MaxDocument {
+		return g.unstoredConfig(ctx, image, repo, a)
+	} else if err != nil {
 		return nil, err
 	}
 	raw, err = g.stored(ctx, a.Digest, a.Size)
 	if errors.Is(err, storage.ErrNotFound) {
 		err = Unavailable(StorageUnavailable, "%s is gone from storage again right after it was stored", a.Digest)
 	}
+	return raw, err
+}
+
+// unstoredConfig fetches a config that the disk has no room for into memory, and
+// hashes it there.
+func (g *Gate) unstoredConfig(ctx context.Context, image *Image, repo Ref, a storage.Admission) (raw []byte, err error) {
+	w := work{span: "fetch", about: repo.WithDigest(a.Digest), key: fmt.Sprintf("fetch config %s of %d bytes", image.Signed.WithDigest(a.Digest), a.Size)}
+	raw, _, err = share(ctx, g, w, nil, func(ctx context.Context) (raw []byte, err error) {
+		err = g.fromAny(ctx, image, repo, a.Digest, func(ref Ref) error {
+			body, err := g.fetcher.Blob(ctx, ref)
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			raw, err = io.ReadAll(io.LimitReader(upstreamReader{body}, a.Size+1))
+			switch {
+			case err != nil:
+				return err
+			case int64(len(raw)) != a.Size:
+				return Refuse(SizeMismatch, "%s delivered another number of bytes for %s than its descriptor says, which are %d", ref.Name(), ref.Digest, a.Size)
+			case a.Digest.Algorithm().FromBytes(raw) != a.Digest:
+				return Refuse(DigestMismatch, "%s delivered other bytes for %s", ref.Name(), ref.Digest)
+			}
+			return nil
+		})
+		return raw, err
+	})
 	return raw, err
 }
 

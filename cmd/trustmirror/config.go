@@ -92,6 +92,10 @@ type Storage struct {
 	MaxThreads int
 	// S3 is the s3 driver's bucket.
 	S3 S3
+	// MaxSize is how many bytes of content the filesystem driver's folder may have;
+	// what was used least recently is evicted. Default: 0, as many as the disk has room
+	// for.
+	MaxSize int64
 	// Scrub is how long serve takes to read all that is stored once, to find what is
 	// damaged; 0: it doesn't. Default: 168h.
 	Scrub time.Duration

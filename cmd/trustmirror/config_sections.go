@@ -136,12 +136,14 @@ func (d *decoder) storage(path string, n *yaml.Node, to *Storage) {
 			chosen(driverS3)
 			d.s3(path, n, &to.S3)
 		},
-		"max_size": func(path string, n *yaml.Node) {
-			if size, ok := scalarOf(d, path, n, parseSize); ok {
-				d.wrong(n, "%s: this version doesn't keep storage below a size yet (%d bytes here); remove the field and watch the disk", path, size)
-			}
-		},
+		"max_size": scalar(d, &to.MaxSize, parseMaxSize),
 	})
+	switch {
+	case to.MaxSize > 0 && to.Driver == driverS3:
+		d.blame(path+".max_size", "nothing is evicted from a bucket, since several mirrors may rely on it; remove the field, and give the bucket a lifecycle rule for what is below content/")
+	case to.MaxSize > 0 && to.Driver == driverInmemory:
+		d.blame(path+".max_size", "nothing is evicted from memory, where storage is for trying out; remove the field, or use filesystem")
+	}
 	if len(drivers) > 1 {
 		d.blame(path+"."+drivers[1], "storage has one driver, and %s is there already; keep one of the two", drivers[0])
 	}

@@ -100,6 +100,15 @@ func parseSize(s string) (int64, error) {
 	return int64(n * factor), nil
 }
 
+// parseMaxSize reads how large storage may get.
+func parseMaxSize(s string) (int64, error) {
+	n, err := parseSize(s)
+	if err == nil && n < 1<<20 {
+		err = fmt.Errorf("%s is too small for images; write 1MiB or more", s)
+	}
+	return n, err
+}
+
 // parseThreads reads how many storage operations may run at once.
 func parseThreads(s string) (int, error) {
 	n, err := strconv.Atoi(s)

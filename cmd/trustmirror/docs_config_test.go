@@ -11,7 +11,7 @@ import (
 )
 
 // notYet are fields that are known only to be refused with a sentence.
-var notYet = []string{"storage.s3.secretkey", "storage.max_size"}
+var notYet = []string{"storage.s3.secretkey"}
 
 // fieldRow is a row of docs/configuration.md: field, type, default, reload, meaning.
 var fieldRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([^|]+) \\| ([^|]+) \\| (yes|restart) \\| ([^|]+) \\|$")

@@ -19,6 +19,7 @@ import (
 
 	"github.com/trustmirror/trustmirror/proxy"
 	"github.com/trustmirror/trustmirror/proxy/upstream"
+	"github.com/trustmirror/trustmirror/storage"
 	"github.com/trustmirror/trustmirror/verify"
 	"github.com/trustmirror/trustmirror/verify/notary"
 )
@@ -38,6 +39,7 @@ type metrics struct {
 	requests, failures, served           *counter
 	admissions, refusals                 *counter
 	opened, shared, quarantines          *counter
+	evictions, evictedBytes              *counter
 	asked, askedAgain, received, refresh *counter
 	duration, upstreamDuration           *histogram
 
@@ -69,6 +71,8 @@ func newMetrics(options ...sdkmetric.Option) (*metrics, error) {
 	m.opened = m.counter("cache.requests", "", "Manifests and blobs that were opened for clients, by how they were come by.", "kind", "result")
 	m.shared = m.counter("fetches.shared", "", "Times that somebody waited for fetching and verifying that another had begun.")
 	m.quarantines = m.counter("quarantines", "", "Stored objects that were found damaged and set aside.")
+	m.evictions = m.counter("cache.evictions", "", "Stored objects that were evicted, by why: storage.max_size, or a full disk.", "cause")
+	m.evictedBytes = m.counter("cache.evicted", "By", "Bytes of stored objects that were evicted, by why.", "cause")
 	m.asked = m.counter("upstream.requests", "", "Requests to registries and trust services; status 0 is no answer.", "registry", "kind", "status")
 	m.askedAgain = m.counter("upstream.retries", "", "Requests to registries and trust services that were sent because one before had failed.", "registry", "kind")
 	m.received = m.counter("upstream.received", "By", "Bytes of bodies that came from registries and trust services.", "registry", "kind")
@@ -76,6 +80,10 @@ func newMetrics(options ...sdkmetric.Option) (*metrics, error) {
 	m.refresh = m.counter("trust.refreshes", "", "Times that trust services were asked for news, by the image's rule.", "image", "result")
 	m.shared.add(0) // so that a first one shows as a rise
 	m.quarantines.add(0)
+	for _, cause := range []string{causeLimit, causeDisk} {
+		m.evictions.add(0, cause)
+		m.evictedBytes.add(0, cause)
+	}
 	for _, route := range []string{"manifest", "blob"} {
 		m.failures.add(0, route, string(verify.StorageUnavailable))
 	}
@@ -123,6 +131,25 @@ func (m *metrics) happened(e verify.Event) {
 	case verify.Quarantined:
 		m.quarantines.add(1)
 	}
+}
+
+// Why something was evicted.
+const (
+	causeLimit = "max_size"
+	causeDisk  = "disk_full"
+)
+
+// evicted counts what storage.Eviction.Told is told.
+func (m *metrics) evicted(e storage.Evicted) {
+	if m == nil || e.TooLarge != "" {
+		return
+	}
+	cause := causeLimit
+	if e.DiskFull {
+		cause = causeDisk
+	}
+	m.evictions.add(int64(e.Objects), cause)
+	m.evictedBytes.add(e.Bytes, cause)
 }
 
 // decided counts a decision under the rule of a policy that covers it.

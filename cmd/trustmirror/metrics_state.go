@@ -25,6 +25,7 @@ type states struct {
 	dropped  func() uint64 // of the decision log
 	usage    func(context.Context) (storage.Usage, error)
 	writable func(context.Context) error
+	eviction func() storage.EvictionState
 }
 
 // watch makes the metrics tell how things are; it is called once.
@@ -88,6 +89,9 @@ func (m *metrics) watchStorage(s states) {
 		if err := s.writable(ctx); ctx.Err() == nil {
 			o(yes(err == nil))
 		}
+	})
+	m.gauge("storage.excess", "By", "Bytes above storage.max_size that aren't evicted yet, since they were just used or are being read; 0 if there is no limit.", func(_ context.Context, o observer) {
+		o(float64(s.eviction().Excess))
 	})
 }
 

@@ -128,6 +128,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		`trustmirror_storage_objects 1`,
 		`trustmirror_storage_writable 1`,
 		`trustmirror_quarantines_total 0`,
+		`trustmirror_cache_evictions_total{cause="max_size"} 0`,
+		`trustmirror_cache_evicted_bytes_total{cause="disk_full"} 0`,
+		`trustmirror_storage_excess_bytes 0`,
 	} {
 		if !strings.Contains(string(body), line+"\n") {
 			t.Errorf("/metrics has no line %s:\n%s", line, grep(string(body), line))

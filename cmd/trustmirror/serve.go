@@ -130,6 +130,7 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 		return err
 	}
 	m.started, m.store = c, store
+	m.evictBy(c.Storage)
 	if m.telemetry, err = newTelemetry(ctx, m.log); err != nil {
 		return err
 	}
@@ -229,6 +230,7 @@ func (m *mirror) states() states {
 		dropped:  m.activity.Dropped,
 		usage:    m.store.Usage,
 		writable: m.store.Writable,
+		eviction: m.store.EvictionState,
 	}
 }
 
@@ -309,6 +311,7 @@ func (m *mirror) run(ctx context.Context, files *watched) error {
 	background, stop := context.WithCancel(failed)
 	group.Go(func() error { return m.sweep(background) })
 	group.Go(func() error { return m.scrub(background) })
+	group.Go(func() error { return m.evict(background) })
 	group.Go(func() error { return newExpiryLog(m.expiries, wallClock, m.log).run(background, m.news) })
 	group.Go(func() error { return m.watch(background, files, hangups) })
 	group.Go(func() error {
