@@ -25,7 +25,7 @@ func (s *Store) makeRoom(ctx context.Context, need int64) error {
 		return nil
 	}
 	if free, err := x.plan.Free(); err != nil || free >= need {
-		return nil //nolint:nilerr // then a write tells
+		return nil // if it doesn't tell, a write does
 	}
 	x.making.Lock()
 	defer x.making.Unlock()
@@ -34,7 +34,7 @@ func (s *Store) makeRoom(ctx context.Context, need int64) error {
 	for done.Err == nil {
 		free, err := x.plan.Free()
 		if err != nil || free >= need {
-			return nil //nolint:nilerr // then a write tells
+			return nil // if it doesn't tell, a write does
 		}
 		_, bytes := x.total()
 		if free+bytes < need {

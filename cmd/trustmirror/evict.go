@@ -9,7 +9,7 @@ import (
 // evictBy has the mirror's storage evict, if it is a folder.
 func (m *mirror) evictBy(s Storage) {
 	if s.Driver == driverFilesystem {
-		m.store.EvictBy(storage.Eviction{MaxSize: s.MaxSize, Free: storage.DiskFree(s.RootDirectory), Told: m.evicted})
+		m.store.EvictBy(storage.Eviction{MaxSize: s.MaxSize, Free: storage.DiskFree(s.RootDirectory), Told: m.evicted, Clock: wallClock})
 	}
 }
 

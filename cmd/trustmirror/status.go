@@ -28,15 +28,17 @@ func newStatusPage(current func() *parts, recorder *activity.Recorder, store *st
 		Pulls:    func() []status.Pull { return statusPulls(recorder.Pulls()) },
 		Usage: func(ctx context.Context) (status.Usage, error) {
 			c, err := store.Contents(ctx)
-			return statusUsage(c), err
+			return statusUsage(c, store.EvictionState()), err
 		},
 		Version: newBuildVersion().Version,
 		Clock:   wallClock,
 	})
 }
 
-func statusUsage(c storage.Contents) status.Usage {
-	u := status.Usage{Objects: c.Objects, Bytes: c.Bytes, At: c.At.UTC(), Repositories: []status.RepositoryUsage{}}
+func statusUsage(c storage.Contents, e storage.EvictionState) status.Usage {
+	u := status.Usage{
+		Objects: c.Objects, Bytes: c.Bytes, At: c.At.UTC(), MaxSize: e.MaxSize, LastEviction: moment(e.Last), Repositories: []status.RepositoryUsage{},
+	}
 	for _, h := range c.Repositories {
 		u.Repositories = append(u.Repositories, status.RepositoryUsage{Name: h.Repository, Objects: h.Objects, Bytes: h.Bytes})
 	}

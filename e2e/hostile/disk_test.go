@@ -171,7 +171,7 @@ func TestAttack33_OldMakesRoom(t *testing.T) {
 		s.served(t, m, "big", s.big)
 		m.nothingPartial(t)
 		if round == 1 { // what was used when survives it
-			check(t, m.Stop())
+			m.Process.Stop()
 			check(t, m.Start(t.Context()))
 		}
 	}

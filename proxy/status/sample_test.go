@@ -35,7 +35,7 @@ type sample struct {
 func newSample() *sample {
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	asked := now.Add(-3 * time.Minute)
-	s := &sample{now: now, chain: sampleChain(2, 2), usage: Usage{Objects: 1234, Bytes: 5 << 30, At: now, Repositories: []RepositoryUsage{{Name: hubName, Objects: 17, Bytes: 3 << 20}}}}
+	s := &sample{now: now, chain: sampleChain(2, 2), usage: Usage{Objects: 1234, Bytes: 5 << 30, MaxSize: 8 << 30, LastEviction: &now, At: now, Repositories: []RepositoryUsage{{Name: hubName, Objects: 17, Bytes: 3 << 20}}}}
 	image := Image{
 		Name: hubName, Copies: []string{ecrName},
 		Trust: Trust{

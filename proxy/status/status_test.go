@@ -267,7 +267,7 @@ func TestPullsAndCache(t *testing.T) {
 	has(t, s.get(t, "/pulls"), `value="25"`, "3.0 MiB of 12.0 MiB, 25 %", "being fetched and verified", "docker/28.0")
 	s.pulls = nil
 	has(t, s.get(t, "/pulls"), "Nobody is pulling right now.")
-	has(t, s.get(t, "/cache"), "5.0 GiB", "1,234", hubName, "3.0 MiB", "17")
+	has(t, s.get(t, "/cache"), "5.0 GiB of at most 8.0 GiB", "last evicted", "1,234", hubName, "3.0 MiB", "17")
 	s.usageErr = errors.New("the disk is gone")
 	has(t, s.get(t, "/cache"), "the disk is gone", advice(verify.StorageUnavailable))
 	if rec := s.get(t, "/api/v1/cache"); rec.Code != http.StatusServiceUnavailable {
