@@ -39,6 +39,14 @@
 // removes those that nobody has written to for an hour; several processes may
 // therefore share one store.
 //
+// # Eviction
+//
+// Where EvictBy says so, content goes that was used least recently; records and trust
+// state never do. So an admission may lead to what isn't stored, as it may after
+// damage, and whoever needs that stores it again. How lately each object was used is
+// written down each minute and at the end. After a crash the rest is found by looking,
+// folder by folder. Nothing but the choice of what goes rests on it.
+//
 // # Links
 //
 // The filesystem driver never leaves its root folder. Anything in a stored

@@ -48,7 +48,8 @@ type Evicted struct {
 	// TooLarge was stored, has Bytes bytes, which is more than the limit, and will be
 	// evicted before anything else; "" in all other events.
 	TooLarge digest.Digest
-	// Err is why not more was evicted; it is tried again within a minute.
+	// Err is why not more was evicted, or what is to be was not written down or looked
+	// for; it is tried again.
 	Err error
 }
 

@@ -35,21 +35,21 @@ func (s *Store) walkAlways(ctx context.Context) {
 func (s *Store) walkObjects(ctx context.Context, pause time.Duration) {
 	x := s.objects
 	round := x.round.Add(1)
-	whole := true
+	var failed error
 	for part := range ScrubParts {
 		for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 			if err := s.walkFolder(ctx, algorithm, fmt.Sprintf("%02x", part)); err != nil {
-				whole = false
-				if ctx.Err() != nil {
-					return
-				}
-				x.plan.Told(Evicted{Err: fmt.Errorf("looking at what is stored: %w", err)})
+				failed = err
 			}
 		}
 		x.wake() // while it goes on: it takes a while
 		sleep(ctx, pause)
+		if ctx.Err() != nil {
+			return
+		}
 	}
-	if !whole || ctx.Err() != nil {
+	if failed != nil {
+		x.plan.Told(Evicted{Err: fmt.Errorf("looking at what is stored: %w", failed)})
 		return
 	}
 	x.complete.Store(true)

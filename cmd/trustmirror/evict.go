@@ -28,7 +28,7 @@ func (m *mirror) evicted(e storage.Evicted) {
 		m.log.Warn("an object is larger than storage.max_size; it will be evicted first, and fetched again each time it's pulled: raise storage.max_size", "digest", e.TooLarge, "bytes", e.Bytes, "max_size", limit)
 		return
 	case e.Err != nil:
-		m.log.Warn("storage can't evict; it is tried again within a minute", "error", e.Err)
+		m.log.Warn("storage can't be kept below a limit as it should; it is tried again", "error", e.Err)
 	case e.Excess > 0:
 		m.log.Warn("storage is above storage.max_size by what was just pulled or is being read, which isn't evicted yet: if this comes often, raise storage.max_size", "excess", e.Excess, "max_size", limit)
 	}
