@@ -12,6 +12,7 @@ import (
 	"github.com/trustmirror/trustmirror/storage"
 	"github.com/trustmirror/trustmirror/verify"
 	"github.com/trustmirror/trustmirror/verify/notary"
+	"github.com/trustmirror/trustmirror/verify/warm"
 )
 
 // parts are the parts of trustmirror, put together as a configuration says.
@@ -27,7 +28,9 @@ type parts struct {
 	// Of a mirror's parts only:
 	handler      http.Handler   // answers clients
 	certificates *certificates  // nil: clients are served by plain http
-	users        sync.WaitGroup // requests that these parts answer; current adds to it
+	users        sync.WaitGroup // requests that these parts answer, and warming; current adds to it
+	keeper       *warm.Keeper   // nil: nothing is kept warm
+	warmed       []warm.Wanted  // what keeper keeps warm
 }
 
 // assembly says what parts are put together from.
@@ -36,11 +39,11 @@ type assembly struct {
 	store     *storage.Store
 	seen      notary.Store // what was accepted before, that archives are compared with; nil: store's
 	log       *slog.Logger
-	refresh   bool          // ask trust services for news in the background
-	offline   bool          // ask trust services nothing at all: what is stored of theirs has to do
-	news      chan struct{} // gets word when a trust service was asked; holds one. nil: nobody listens
-	recording *sync.Mutex   // of verify.GateConfig
-	via       string        // of upstream.Options
+	refresh   bool            // ask trust services for news in the background
+	offline   bool            // ask trust services nothing at all: what is stored of theirs has to do
+	news      []chan struct{} // get word when a trust service was asked; each holds one
+	recording *sync.Mutex     // of verify.GateConfig
+	via       string          // of upstream.Options
 	decided   func(context.Context, verify.Decision)
 	telemetry *telemetry // nil: nothing is traced or counted
 }

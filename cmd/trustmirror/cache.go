@@ -15,11 +15,11 @@ import (
 func newCacheCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
-		Short: "Show what is stored, look for damage, remove what nobody needs",
+		Short: "Show what is stored, fetch ahead, look for damage, remove what nobody needs",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCacheListCommand(), newCacheScrubCommand(), newCacheCollectCommand())
+	cmd.AddCommand(newCacheListCommand(), newCacheScrubCommand(), newCacheCollectCommand(), newCacheWarmCommand())
 	return cmd
 }
 

@@ -150,6 +150,9 @@ type Image struct {
 	// Streaming is "release: streaming": a layer whose digest a verified manifest
 	// names is sent while it arrives, all but its end. Default: false, "verified".
 	Streaming bool
+	// Warm says what is fetched and verified before anybody asks for it. Default: nil,
+	// nothing.
+	Warm *Warm
 }
 
 // Notary is a Notary v1 service and the keys it is held to.

@@ -30,12 +30,17 @@ func (c *current) put(p *parts) (old *parts) {
 
 // ServeHTTP answers a request by the parts in force.
 func (c *current) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c.mu.Lock()
-	p := c.parts
-	p.users.Add(1)
-	c.mu.Unlock()
+	p := c.use()
 	defer p.users.Done()
 	p.handler.ServeHTTP(w, r)
+}
+
+// use returns the parts in force, with the caller among their users until it is done.
+func (c *current) use() *parts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parts.users.Add(1)
+	return c.parts
 }
 
 // retireAfter bounds how long parts that gave way are kept for their requests.

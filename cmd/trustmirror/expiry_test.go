@@ -39,7 +39,7 @@ func newExpiryWorld(t *testing.T) *expiryWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.sources = &sources{clock: w.clock.Now, running: make(map[string]*source), news: make(chan struct{}, 1)}
+	w.sources = &sources{clock: w.clock.Now, running: make(map[string]*source)}
 	w.sources.running[w.repo.GUN] = &source{Source: w.source, notary: &Notary{}, repo: w.repo.GUN, owner: w.sources}
 	w.tell = newExpiryLog(w.sources.expiries, w.clock.Now, slog.New(slog.NewTextHandler(&w.log, nil)))
 	return w

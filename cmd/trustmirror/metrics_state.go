@@ -23,9 +23,25 @@ type states struct {
 	reloads  func() reloadState
 	pulls    func() []activity.Pull
 	dropped  func() uint64 // of the decision log
+	cold     func(observer)
 	usage    func(context.Context) (storage.Usage, error)
 	writable func(context.Context) error
 	eviction func() storage.EvictionState
+}
+
+// states are what metrics tell of.
+func (m *mirror) states() states {
+	return states{
+		expiries: m.expiries,
+		statuses: func() map[string]notary.Status { return m.sources().statuses() },
+		reloads:  m.reloads.get,
+		pulls:    m.activity.Pulls,
+		dropped:  m.activity.Dropped,
+		cold:     func(o observer) { m.current.get().eachMissing(o) },
+		usage:    m.store.Usage,
+		writable: m.store.Writable,
+		eviction: m.store.EvictionState,
+	}
 }
 
 // watch makes the metrics tell how things are; it is called once.
@@ -61,6 +77,10 @@ func (m *metrics) watch(s states) error {
 		m.gauge("pulls.in_flight", "", "Manifests and blobs on their way to clients.", func(_ context.Context, o observer) {
 			o(float64(len(s.pulls())))
 		})
+	}
+	if s.cold != nil {
+		m.gauge("warm.missing", "", "Tags that are to be kept warm, by each of their names, and aren't all fetched and verified.",
+			func(_ context.Context, o observer) { s.cold(o) })
 	}
 	if s.dropped != nil {
 		m.total("decisions.dropped", "Lines that the decision log has lost.", s.dropped)

@@ -94,6 +94,7 @@ func (m *mirror) reload(ctx context.Context, tell bool) *watched {
 		return w
 	}
 	m.retire(m.current.put(p))
+	hint(m.reloaded)
 	m.reloads.succeeded(wallClock())
 	m.announceImages(c)
 	m.log.Info("the configuration was read again and is in force", "images", len(c.Images))

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,7 +22,6 @@ import (
 	"github.com/trustmirror/trustmirror/proxy/activity"
 	"github.com/trustmirror/trustmirror/proxy/loop"
 	"github.com/trustmirror/trustmirror/storage"
-	"github.com/trustmirror/trustmirror/verify/notary"
 )
 
 // serveOptions are serve's flags.
@@ -108,8 +105,12 @@ type mirror struct {
 	recording          sync.Mutex // of verify.GateConfig
 	clients, operators *http.Server
 	clientsAt, adminAt net.Listener
-	news               chan struct{} // of sources
-	via                string        // this process's loop.ID
+	via                string   // this process's loop.ID
+	inUse              *os.File // the lock on a storage folder; nil: there is none
+
+	// Each holds one: there is news of sources, the same for warming, and other parts
+	// came into force.
+	news, signed, reloaded chan struct{}
 
 	current  current
 	reloads  reloads
@@ -119,7 +120,9 @@ type mirror struct {
 }
 
 func newMirror(file string, log *slog.Logger, patience time.Duration) *mirror {
-	return &mirror{file: file, log: log, patience: patience, news: make(chan struct{}, 1), ended: make(chan struct{}), via: loop.NewID()}
+	return &mirror{file: file, log: log, patience: patience,
+		news: make(chan struct{}, 1), signed: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
+		ended: make(chan struct{}), via: loop.NewID()}
 }
 
 // build makes everything and opens the sockets; nothing is served yet. An error
@@ -131,6 +134,9 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 	}
 	m.started, m.store = c, store
 	m.evictBy(c.Storage)
+	if m.inUse, err = c.shareFolder(); err != nil {
+		return err
+	}
 	if m.telemetry, err = newTelemetry(ctx, m.log); err != nil {
 		return err
 	}
@@ -181,7 +187,7 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 // into force. What is stored of their trust is known then, so nobody has to be
 // asked first. An error is a *mistake.
 func (m *mirror) prepare(ctx context.Context, c *Config) (*parts, error) {
-	p, err := assemble(ctx, assembly{config: c, store: m.store, log: m.log, telemetry: m.telemetry, decided: m.activity.Decided, refresh: true, news: m.news, recording: &m.recording, via: m.via})
+	p, err := assemble(ctx, assembly{config: c, store: m.store, log: m.log, telemetry: m.telemetry, decided: m.activity.Decided, refresh: true, news: []chan struct{}{m.news, m.signed}, recording: &m.recording, via: m.via})
 	if err != nil {
 		return nil, err
 	}
@@ -217,21 +223,7 @@ func (m *mirror) equip(p *parts, c *Config) (err error) {
 	if err != nil {
 		return c.places.mistake("listen", "%v", err)
 	}
-	return nil
-}
-
-// states are what metrics tell of.
-func (m *mirror) states() states {
-	return states{
-		expiries: m.expiries,
-		statuses: func() map[string]notary.Status { return m.sources().statuses() },
-		reloads:  m.reloads.get,
-		pulls:    m.activity.Pulls,
-		dropped:  m.activity.Dropped,
-		usage:    m.store.Usage,
-		writable: m.store.Writable,
-		eviction: m.store.EvictionState,
-	}
+	return m.keepWarm(p)
 }
 
 // sources are those in force.
@@ -314,6 +306,8 @@ func (m *mirror) run(ctx context.Context, files *watched) error {
 	group.Go(func() error { return m.evict(background) })
 	group.Go(func() error { return newExpiryLog(m.expiries, wallClock, m.log).run(background, m.news) })
 	group.Go(func() error { return m.watch(background, files, hangups) })
+	warming, stopWarming := context.WithCancel(background)
+	group.Go(func() error { return m.warm(warming) })
 	group.Go(func() error {
 		defer stop()
 		select {
@@ -321,6 +315,7 @@ func (m *mirror) run(ctx context.Context, files *watched) error {
 			m.log.Info("ending: pulls under way may finish", "signal", s.String(), "timeout", m.patience)
 		case <-failed.Done():
 		}
+		stopWarming() // nobody waits for it
 		return m.shutDown(signals)
 	})
 	if err := group.Wait(); err != nil {
@@ -397,7 +392,5 @@ func (m *mirror) close() {
 	if m.telemetry != nil {
 		m.telemetry.close(m.log)
 	}
+	m.inUse.Close() // nil too
 }
-
-// sortedKeys are a map's keys in order.
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -26,7 +26,7 @@ type sources struct {
 	told      func(notary.Refreshed)
 	via       string // of upstream.Options
 	telemetry *telemetry
-	news      chan struct{}   // holds one: a trust service was asked since somebody looked; nil: nobody looks
+	news      []chan struct{} // each holds one: a trust service was asked since somebody looked
 	ctx       context.Context // of refreshing; nil: nothing is refreshed in the background
 	cancel    context.CancelFunc
 	clients   []*upstream.Notary
@@ -142,9 +142,8 @@ func (s *sources) source(client *upstream.Notary, image Image, signed verify.Ref
 		OnRefresh: func(r notary.Refreshed) {
 			s.told(r)
 			s.telemetry.counted().refreshed(image.Signed, r)
-			select {
-			case s.news <- struct{}{}:
-			default:
+			for _, news := range s.news {
+				hint(news)
 			}
 		},
 	})
@@ -152,6 +151,14 @@ func (s *sources) source(client *upstream.Notary, image Image, signed verify.Ref
 		return nil, fmt.Errorf("trust source of %s: %w", signed.Name(), err)
 	}
 	return &source{Source: made, notary: n, repo: signed.Name(), owner: s}, nil
+}
+
+// hint gives word to a channel that holds one, unless there is word already.
+func hint(news chan struct{}) {
+	select {
+	case news <- struct{}{}:
+	default:
+	}
 }
 
 // nobody is a trust service that isn't asked.

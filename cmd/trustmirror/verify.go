@@ -61,16 +61,9 @@ not be told.`,
 }
 
 func verifyImages(ctx context.Context, o *verifyOptions, images []string, stdout, stderr io.Writer) error {
-	var refs []verify.Ref
-	for _, image := range images {
-		ref, err := verify.ParseRef(image)
-		if err != nil {
-			return fmt.Errorf("%s is no name of an image: %w", image, err)
-		}
-		if ref.Tag == "" && ref.Digest == "" {
-			ref.Tag = "latest"
-		}
-		refs = append(refs, ref)
+	refs, err := parseImages(images)
+	if err != nil {
+		return err
 	}
 	p, err := assembleOnce(ctx, o.config)
 	if err != nil {
@@ -93,6 +86,22 @@ func verifyImages(ctx context.Context, o *verifyOptions, images []string, stdout
 		return &statusError{status: worst.status()}
 	}
 	return nil
+}
+
+// parseImages reads names of images; without a tag and a digest, latest is meant.
+func parseImages(images []string) ([]verify.Ref, error) {
+	var refs []verify.Ref
+	for _, image := range images {
+		ref, err := verify.ParseRef(image)
+		if err != nil {
+			return nil, fmt.Errorf("%s is no name of an image: %w", image, err)
+		}
+		if ref.Tag == "" && ref.Digest == "" {
+			ref.Tag = "latest"
+		}
+		refs = append(refs, ref)
+	}
+	return refs, nil
 }
 
 func (o *verifyOptions) write(w io.Writer, chains []*chain) error {
