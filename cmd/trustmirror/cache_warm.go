@@ -81,7 +81,7 @@ func (o *warmOptions) run(ctx context.Context, images []string, stdout, stderr i
 		return err
 	}
 	progress := newWarmProgress(stderr)
-	walk := &warm.Walk{AtOnce: o.atOnce, Told: progress.tell}
+	walk := &warm.Walk{AtOnce: o.atOnce, Told: progress.tell, Clock: wallClock}
 	if o.atOnce < 1 || o.atOnce > maxWarmed {
 		return fmt.Errorf("--parallel %d: write a number from 1 to %d", o.atOnce, maxWarmed)
 	}
@@ -169,5 +169,5 @@ func openStopped(ctx context.Context, file string) (_ warm.Mirror, done func(), 
 		closeAll()
 		return nil, nil, err
 	}
-	return warm.Through(p.gate, store), func() { p.close(); closeAll() }, nil
+	return warm.Through(p.gate, store, wallClock), func() { p.close(); closeAll() }, nil
 }

@@ -83,46 +83,46 @@ type remoteMirror struct {
 }
 
 // Manifest implements warm.Mirror.
-func (m *remoteMirror) Manifest(ctx context.Context, ref verify.Ref) ([]byte, digest.Digest, verify.Cache, error) {
+func (m *remoteMirror) Manifest(ctx context.Context, ref verify.Ref) ([]byte, digest.Digest, time.Time, error) {
 	reference := ref.Tag
 	if ref.Digest != "" {
 		reference = ref.Digest.String()
 	}
 	response, err := m.get(ctx, ref, "/manifests/"+reference, http.Header{"Accept": verify.DocumentTypes()})
 	if err != nil {
-		return nil, "", "", err
+		return nil, "", time.Time{}, err
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(response.Body, verify.MaxDocument+1))
 	if err != nil {
-		return nil, "", "", m.unreachable(ctx, err)
+		return nil, "", time.Time{}, m.unreachable(ctx, err)
 	}
 	d := digest.FromBytes(raw)
 	if ref.Digest != "" {
 		d = ref.Digest.Algorithm().FromBytes(raw)
 	}
 	if ref.Digest != "" && d != ref.Digest { // the mirror can't have sent that
-		return nil, "", "", verify.Unavailable(verify.UpstreamUnavailable, "%s, or something on the way to it, sent other bytes for %s; name the mirror itself with --mirror", m.address, ref)
+		return nil, "", time.Time{}, verify.Unavailable(verify.UpstreamUnavailable, "%s, or something on the way to it, sent other bytes for %s; name the mirror itself with --mirror", m.address, ref)
 	}
-	return raw, d, "", nil
+	return raw, d, time.Time{}, nil
 }
 
 // Blob implements warm.Mirror. It asks for the last byte: whenever the mirror begins
 // to send, that comes when all is verified.
-func (m *remoteMirror) Blob(ctx context.Context, ref verify.Ref, size int64) (verify.Cache, error) {
+func (m *remoteMirror) Blob(ctx context.Context, ref verify.Ref, size int64) (time.Time, error) {
 	header := http.Header{}
 	if size > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-", size-1))
 	}
 	response, err := m.get(ctx, ref, "/blobs/"+ref.Digest.String(), header)
 	if err != nil {
-		return "", err
+		return time.Time{}, err
 	}
 	defer response.Body.Close()
 	if _, err := io.Copy(io.Discard, response.Body); err != nil {
-		return "", m.unreachable(ctx, err)
+		return time.Time{}, m.unreachable(ctx, err)
 	}
-	return "", nil
+	return time.Time{}, nil
 }
 
 // get asks for an object of ref's repository, named with its registry as containerd

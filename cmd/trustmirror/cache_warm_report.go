@@ -14,17 +14,10 @@ import (
 type warmReport struct {
 	Image string `json:"image"`
 	outcome
-	Objects int          `json:"objects"` // that are stored and verified
-	Bytes   int64        `json:"bytes"`
-	Fetched *warmSum     `json:"fetched,omitempty"` // of these; nil, as Before is, where a mirror was asked, which doesn't say
-	Before  *warmSum     `json:"there_before,omitempty"`
-	Failed  []warmFailed `json:"failed"`
-	Missing []string     `json:"missing_platforms,omitempty"`
-}
-
-type warmSum struct {
-	Objects int   `json:"objects"`
-	Bytes   int64 `json:"bytes"`
+	warm.Sum              // of what is there
+	New      *warm.Sum    `json:"new,omitempty"` // what wasn't there in that repository before; nil where a mirror was asked, which doesn't say
+	Failed   []warmFailed `json:"failed"`
+	Missing  []string     `json:"missing_platforms,omitempty"`
 }
 
 // warmFailed is an object that isn't there.
@@ -34,12 +27,12 @@ type warmFailed struct {
 	outcome
 }
 
-// newWarmReport sums up; told says whether it is known what was fetched.
+// newWarmReport sums up; told says whether it is known what is new.
 func newWarmReport(image *warm.Image, told bool) *warmReport {
-	objects, fetched, bytes, fetchedBytes := image.Sum()
-	r := &warmReport{Image: image.Ref.String(), outcome: outcome{Verdict: verified}, Objects: objects, Bytes: bytes, Failed: []warmFailed{}}
+	there, fresh := image.Sum()
+	r := &warmReport{Image: image.Ref.String(), outcome: outcome{Verdict: verified}, Sum: there, Failed: []warmFailed{}}
 	if told {
-		r.Fetched, r.Before = &warmSum{fetched, fetchedBytes}, &warmSum{objects - fetched, bytes - fetchedBytes}
+		r.New = &fresh
 	}
 	for _, o := range image.Failed() {
 		f := warmFailed{o.Ref.String(), o.Kind, outcomeOf(o.Err)}
@@ -72,8 +65,8 @@ func writeWarmReports(w io.Writer, format outputFormat, reports []*warmReport) e
 
 func (r *warmReport) write(w io.Writer) error {
 	split := ""
-	if r.Fetched != nil {
-		split = fmt.Sprintf("; fetched %d, %s; there before %d, %s", r.Fetched.Objects, sizeText(r.Fetched.Bytes), r.Before.Objects, sizeText(r.Before.Bytes))
+	if r.New != nil {
+		split = fmt.Sprintf(" (new: %d, %s)", r.New.Objects, sizeText(r.New.Bytes))
 	}
 	_, err := fmt.Fprintf(w, "%s %s: %s, %s%s\n", r.mark(), r.Image, countText(r.Objects, "object"), sizeText(r.Bytes), split)
 	for _, f := range r.Failed {

@@ -94,7 +94,7 @@ var scriptLabs sync.Map
 
 // scriptLab starts a lab and writes its config.yaml, or changes it:
 //
-//	lab start                sets HUB_INDEX, HUB_AMD64 and ECR_AMD64 to digests
+//	lab start                sets HUB_INDEX, HUB_AMD64, ECR_INDEX and ECR_AMD64 to digests
 //	lab config OLD NEW       config.yaml again, with another text
 //	lab copy-config          the copy's arm64 image gets another config
 //	lab copy-layer           a layer of the copy's amd64 image is replaced
@@ -119,6 +119,7 @@ func scriptLab(t *testing.T, ts *testscript.TestScript, neg bool, args []string)
 		ts.Defer(l.stop)
 		ts.Setenv("HUB_INDEX", l.hubPushed.Root.String())
 		ts.Setenv("HUB_AMD64", l.hubPushed.Manifests["linux/amd64"].String())
+		ts.Setenv("ECR_INDEX", l.ecrPushed.Root.String())
 		ts.Setenv("ECR_AMD64", l.ecrPushed.Manifests["linux/amd64"].String())
 		scriptLabs.Store(ts.Getenv("WORK"), l)
 		args = []string{"config"}

@@ -42,7 +42,7 @@ func (m *mirror) keepWarm(p *parts) error {
 	}
 	p.warmed = images
 	p.keeper = warm.NewKeeper(warm.KeeperConfig{
-		Images: images, Mirror: warm.Through(p.gate, m.store), Changed: m.signed, Told: m.warmed, Tracer: m.telemetry.tracer(),
+		Images: images, Mirror: warm.Through(p.gate, m.store, wallClock), Changed: m.signed, Told: m.warmed, Tracer: m.telemetry.tracer(), Clock: wallClock,
 	})
 	return nil
 }
@@ -72,8 +72,8 @@ func (m *mirror) warm(ctx context.Context) error {
 
 // warmed says in the log what came of warming an image.
 func (m *mirror) warmed(image *warm.Image, again time.Duration) {
-	objects, fetched, bytes, fetchedBytes := image.Sum()
-	attrs := []any{"ref", image.Ref, "objects", objects, "bytes", bytes, "fetched", fetched, "fetched_bytes", fetchedBytes}
+	there, fresh := image.Sum()
+	attrs := []any{"ref", image.Ref, "objects", there.Objects, "bytes", there.Bytes, "new_objects", fresh.Objects, "new_bytes", fresh.Bytes}
 	failed := image.Failed()
 	for _, o := range failed {
 		m.log.Warn("not warmed", "ref", image.Ref, "kind", o.Kind, "object", o.Ref, "reason", verify.ReasonOf(o.Err), "error", o.Err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -12,38 +13,45 @@ import (
 )
 
 // Through warms a store through the Gate that writes to it.
-func Through(gate *verify.Gate, store *storage.Store) Mirror { return through{gate, store} }
+// The clock is the Gate's; nil means time.Now.
+func Through(gate *verify.Gate, store *storage.Store, clock func() time.Time) Mirror {
+	if clock == nil {
+		clock = time.Now
+	}
+	return through{gate, store, clock}
+}
 
 type through struct {
 	gate  *verify.Gate
 	store *storage.Store // is only looked at
+	clock func() time.Time
 }
 
 // Manifest implements Mirror.
-func (t through) Manifest(ctx context.Context, ref verify.Ref) ([]byte, digest.Digest, verify.Cache, error) {
-	how := t.look(ctx, t.resolve(ctx, ref))
-	content, _, err := t.gate.Manifest(ctx, ref)
+func (t through) Manifest(ctx context.Context, ref verify.Ref) ([]byte, digest.Digest, time.Time, error) {
+	stored := t.stored(ctx, t.resolve(ctx, ref))
+	content, admission, err := t.gate.Manifest(ctx, ref)
 	if err != nil {
-		return nil, "", "", err
+		return nil, "", time.Time{}, err
 	}
 	raw, err := io.ReadAll(io.LimitReader(content, verify.MaxDocument))
 	if err := errors.Join(err, content.Close()); err != nil {
-		return nil, "", "", verify.Unavailable(verify.StorageUnavailable, "%s can't be read: %w", content.Digest, err)
+		return nil, "", time.Time{}, verify.Unavailable(verify.StorageUnavailable, "%s can't be read: %w", content.Digest, err)
 	}
-	return raw, content.Digest, how, nil
+	return raw, content.Digest, t.since(admission, stored), nil
 }
 
 // Blob implements Mirror.
-func (t through) Blob(ctx context.Context, ref verify.Ref, _ int64) (verify.Cache, error) {
-	how := t.look(ctx, ref.Digest)
-	content, _, err := t.gate.Blob(ctx, ref)
+func (t through) Blob(ctx context.Context, ref verify.Ref, _ int64) (time.Time, error) {
+	stored := t.stored(ctx, ref.Digest)
+	content, admission, err := t.gate.Blob(ctx, ref)
 	if err != nil {
-		return "", err
+		return time.Time{}, err
 	}
-	if how == verify.CacheMiss && content.Size > 0 {
+	if !stored && content.Size > 0 {
 		err = readLast(content)
 	}
-	return how, errors.Join(err, content.Close())
+	return t.since(admission, stored), errors.Join(err, content.Close())
 }
 
 // readLast reads the last byte, which is there only once all is stored and verified,
@@ -59,17 +67,26 @@ func readLast(content *storage.Content) error {
 	return err
 }
 
-// look tells whether an object is stored, without asking anybody for it.
-func (t through) look(ctx context.Context, d digest.Digest) verify.Cache {
+// since is when an object came: when it was admitted, or now if it wasn't stored any
+// more.
+func (t through) since(a storage.Admission, stored bool) time.Time {
+	if !stored {
+		return t.clock()
+	}
+	return a.At
+}
+
+// stored tells whether an object is stored, without asking anybody for it.
+func (t through) stored(ctx context.Context, d digest.Digest) bool {
 	if d == "" {
-		return verify.CacheMiss
+		return false
 	}
 	content, err := t.store.OpenContent(ctx, d)
 	if err != nil {
-		return verify.CacheMiss
+		return false
 	}
 	content.Close()
-	return verify.CacheHit
+	return true
 }
 
 // resolve returns the digest that a reference has as far as is known; "" if the

@@ -47,7 +47,8 @@ type KeeperConfig struct {
 	// Told is told of each image that was asked for, and after which pause it is asked
 	// for again, 0 if it is warm. nil means nobody is.
 	Told   func(image *Image, again time.Duration)
-	Tracer trace.Tracer // as in Walk
+	Tracer trace.Tracer     // as in Walk
+	Clock  func() time.Time // as in Walk; pauses are told by the system's
 }
 
 // Keeper keeps images warm in the background: each signed tag that matches, in the
@@ -174,7 +175,7 @@ func (k *Keeper) next() (next *job, wait time.Duration) {
 }
 
 func (k *Keeper) warm(ctx context.Context, j *job) {
-	walk := &Walk{Mirror: k.config.Mirror, Platforms: k.config.Images[j.image].Platforms, AtOnce: keptAtOnce, Tracer: k.config.Tracer}
+	walk := &Walk{Mirror: k.config.Mirror, Platforms: k.config.Images[j.image].Platforms, AtOnce: keptAtOnce, Tracer: k.config.Tracer, Clock: k.config.Clock}
 	image := walk.Image(ctx, j.ref)
 	if ctx.Err() != nil { // it isn't the image's fault
 		return

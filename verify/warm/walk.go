@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,13 +22,15 @@ import (
 	"github.com/trustmirror/trustmirror/verify"
 )
 
-// Mirror is what verifies and stores an object when it is asked for it. Errors:
-// *verify.Refusal, *verify.NotFoundError, *verify.UnavailableError, ctx's.
+// Mirror is what verifies and stores an object when it is asked for it. Both tell
+// since when the object is there in that repository, verified and stored; zero where
+// that can't be told. Errors: *verify.Refusal, *verify.NotFoundError,
+// *verify.UnavailableError, ctx's.
 type Mirror interface {
 	// Manifest returns a manifest or an index, by tag or digest, and its digest.
-	Manifest(ctx context.Context, ref verify.Ref) (raw []byte, d digest.Digest, how verify.Cache, err error)
-	// Blob returns once a config or a layer of so many bytes is stored.
-	Blob(ctx context.Context, ref verify.Ref, size int64) (how verify.Cache, err error)
+	Manifest(ctx context.Context, ref verify.Ref) (raw []byte, d digest.Digest, since time.Time, err error)
+	// Blob returns once a config or a layer of so many bytes is there.
+	Blob(ctx context.Context, ref verify.Ref, size int64) (since time.Time, err error)
 }
 
 // Object is one object of an image that was asked for.
@@ -35,10 +38,8 @@ type Object struct {
 	Ref  verify.Ref   // by digest; by tag where that led nowhere
 	Kind storage.Kind // "" where a tag led nowhere
 	Size int64        // bytes
-	// Cache is CacheHit if it was stored before, CacheMiss if it had to be fetched,
-	// and "" where that can't be told.
-	Cache verify.Cache
-	Err   error // why it isn't stored; nil: it is, and verified
+	New  bool         // it wasn't there in this repository before
+	Err  error        // why it isn't there; nil: it is, verified and stored
 }
 
 // Image is what came of warming one image in one repository.
@@ -48,26 +49,28 @@ type Image struct {
 	Missing []Platform // that were asked for, and that its index doesn't list
 }
 
-// Failed are the objects that aren't stored, the topmost first.
+// Failed are the objects that aren't there, the topmost first.
 func (i *Image) Failed() []Object {
 	return slices.DeleteFunc(slices.Clone(i.Objects), func(o Object) bool { return o.Err == nil })
 }
 
-// Sum counts the objects that are stored and verified, those of them that were
-// fetched for it, and the bytes of both.
-func (i *Image) Sum() (objects, fetched int, bytes, fetchedBytes int64) {
+// Sum is a number of objects.
+type Sum struct {
+	Objects int   `json:"objects"`
+	Bytes   int64 `json:"bytes"`
+}
+
+// Sum counts the objects that are there, and those of them that are new.
+func (i *Image) Sum() (there, fresh Sum) {
 	for _, o := range i.Objects {
-		if o.Err != nil {
-			continue
+		if o.Err == nil {
+			there = Sum{there.Objects + 1, there.Bytes + o.Size}
 		}
-		objects++
-		bytes += o.Size
-		if o.Cache == verify.CacheMiss {
-			fetched++
-			fetchedBytes += o.Size
+		if o.Err == nil && o.New {
+			fresh = Sum{fresh.Objects + 1, fresh.Bytes + o.Size}
 		}
 	}
-	return objects, fetched, bytes, fetchedBytes
+	return there, fresh
 }
 
 // Progress is how far a walk is. The totals grow while documents are read.
@@ -88,6 +91,8 @@ type Walk struct {
 	AtOnce    int            // objects that are asked for at once, at least 1
 	Told      func(Progress) // of each step, one at a time; nil means nobody is
 	Tracer    trace.Tracer   // makes a span of each image; nil means none is made
+	// Clock is the Gate's; nil means time.Now.
+	Clock func() time.Time
 }
 
 // descriptor is what a walk reads of one. The mirror has parsed the document
@@ -115,7 +120,11 @@ func (w *Walk) Image(ctx context.Context, ref verify.Ref) *Image {
 		ctx, span = w.Tracer.Start(ctx, "warm", trace.WithNewRoot(), trace.WithAttributes(verify.RefAttributes(ref)...))
 		defer func() { w.end(span, image) }()
 	}
-	r := &run{Walk: w, image: image, progress: Progress{Ref: ref}, seen: map[digest.Digest]bool{}}
+	clock := w.Clock
+	if clock == nil {
+		clock = time.Now
+	}
+	r := &run{Walk: w, began: clock(), image: image, progress: Progress{Ref: ref}, seen: map[digest.Digest]bool{}}
 	r.expect(descriptor{})
 	root := r.document(ctx, ref, 0) // how large it is, nobody has said
 	if root == nil {
@@ -139,15 +148,16 @@ func (w *Walk) end(span trace.Span, image *Image) {
 	if failed := image.Failed(); len(failed) > 0 {
 		verify.NoteError(span, failed[0].Err)
 	}
-	_, _, bytes, _ := image.Sum()
-	span.SetAttributes(verify.AttrBytes.Int64(bytes))
+	there, _ := image.Sum()
+	span.SetAttributes(verify.AttrBytes.Int64(there.Bytes))
 	span.End()
 }
 
 // run is one walk.
 type run struct {
 	*Walk
-	seen map[digest.Digest]bool // owned by the goroutine that runs Image
+	began time.Time
+	seen  map[digest.Digest]bool // owned by the goroutine that runs Image
 
 	mu       sync.Mutex // guards what follows
 	image    *Image
@@ -203,8 +213,8 @@ func (r *run) document(ctx context.Context, ref verify.Ref, expected int64) *doc
 	if ctx.Err() != nil {
 		return nil
 	}
-	raw, d, how, err := r.Mirror.Manifest(ctx, ref)
-	o := Object{Ref: ref, Size: int64(len(raw)), Cache: how, Err: err}
+	raw, d, since, err := r.Mirror.Manifest(ctx, ref)
+	o := Object{Ref: ref, Size: int64(len(raw)), New: !since.Before(r.began), Err: err}
 	if ref.Digest != "" {
 		o.Kind = storage.KindManifest
 	}
@@ -269,7 +279,8 @@ func (r *run) blob(ctx context.Context, repo verify.Ref, d descriptor) {
 		return
 	}
 	o := Object{Ref: repo.WithDigest(d.Digest), Kind: d.kind, Size: d.Size}
-	o.Cache, o.Err = r.Mirror.Blob(ctx, o.Ref, d.Size)
+	since, err := r.Mirror.Blob(ctx, o.Ref, d.Size)
+	o.New, o.Err = !since.Before(r.began), err
 	r.note(o, d.Size)
 }
 
