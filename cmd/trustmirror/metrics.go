@@ -68,7 +68,7 @@ func newMetrics(options ...sdkmetric.Option) (*metrics, error) {
 	m.duration = m.histogram("request.duration", "How long requests of clients took, from the first byte to the last.", "route", "outcome")
 	m.admissions = m.counter("admissions", "", "Objects that were admitted, by the image's rule and by what proved them.", "image", "proof")
 	m.refusals = m.counter("refusals", "", "Refusals, by the image's rule; an empty image is none that a rule covers.", "image", "reason")
-	m.opened = m.counter("cache.requests", "", "Manifests and blobs that were opened for clients, by how they were come by.", "kind", "result")
+	m.opened = m.counter("cache.requests", "", "Manifests and blobs that were opened, for clients or to keep images warm, by how they were come by.", "kind", "result")
 	m.shared = m.counter("fetches.shared", "", "Times that somebody waited for fetching and verifying that another had begun.")
 	m.quarantines = m.counter("quarantines", "", "Stored objects that were found damaged and set aside.")
 	m.evictions = m.counter("cache.evictions", "", "Stored objects that were evicted, by why: storage.max_size, or a full disk.", "cause")

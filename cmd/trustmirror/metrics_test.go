@@ -88,7 +88,7 @@ func documentedMetrics(t *testing.T) map[string]string {
 // and nothing else.
 func TestMetricsAreDocumented(t *testing.T) {
 	documented := documentedMetrics(t)
-	s := startServe(t, newLab(t).write(t))
+	s := startServe(t, newLab(t).write(t, "    trust:\n", "    warm: {tags: [none-such]}\n    trust:\n"))
 	for path, want := range map[string]int{
 		"/v2/nicolas/webdis/manifests/0.1.19": 200, "/v2/nicolas/webdis/manifests/latest": 403, "/v2/other/image/manifests/1": 403,
 	} {
@@ -131,6 +131,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		`trustmirror_cache_evictions_total{cause="max_size"} 0`,
 		`trustmirror_cache_evicted_bytes_total{cause="disk_full"} 0`,
 		`trustmirror_storage_excess_bytes 0`,
+		`trustmirror_warm_missing{image="docker.io/nicolas/webdis"} 0`,
 	} {
 		if !strings.Contains(string(body), line+"\n") {
 			t.Errorf("/metrics has no line %s:\n%s", line, grep(string(body), line))

@@ -277,6 +277,9 @@ func (m *mirror) announceImages(c *Config) {
 		if k := image.keys(); k != nil {
 			attrs = append(attrs, "root_keys", k.RootKeys, "repository_keys", k.RepositoryKeys, "signers", k.Signers)
 		}
+		if image.Warm != nil {
+			attrs = append(attrs, "warm", image.Warm.Tags)
+		}
 		m.log.Info("image", attrs...)
 	}
 }

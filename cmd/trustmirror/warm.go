@@ -73,10 +73,10 @@ func (m *mirror) warm(ctx context.Context) error {
 // warmed says in the log what came of warming an image.
 func (m *mirror) warmed(image *warm.Image, again time.Duration) {
 	there, fresh := image.Sum()
-	attrs := []any{"ref", image.Ref, "objects", there.Objects, "bytes", there.Bytes, "new_objects", fresh.Objects, "new_bytes", fresh.Bytes}
+	attrs := []any{"ref", image.Ref.String(), "objects", there.Objects, "bytes", there.Bytes, "new_objects", fresh.Objects, "new_bytes", fresh.Bytes}
 	failed := image.Failed()
 	for _, o := range failed {
-		m.log.Warn("not warmed", "ref", image.Ref, "kind", o.Kind, "object", o.Ref, "reason", verify.ReasonOf(o.Err), "error", o.Err)
+		m.log.Warn("not warmed", "ref", image.Ref.String(), "kind", o.Kind, "object", o.Ref.Digest, "reason", verify.ReasonOf(o.Err), "error", o.Err)
 	}
 	switch missing := image.MissingText(); {
 	case len(failed) > 0:
