@@ -1,11 +1,9 @@
 package main
 
 import (
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/trustmirror/trustmirror/verify/verifytest"
@@ -30,7 +28,7 @@ func TestServeWarms(t *testing.T) {
 	l.notary.Sign("0.1.20", pushed.Root, pushed.Size)
 	l.notary.Publish("targets")
 	for _, name := range []string{signedRef.Name(), copyRef.Name()} {
-		if line := s.line("warmed", "ref", name+":0.1.20"); line["objects"] != 5.0 || line["new_objects"] != 5.0 {
+		if line := s.line("warmed", "ref", name+":0.1.20"); line["objects"] != 5.0 || line["new_objects"] != 4.0 { // one layer is the other release's
 			t.Errorf("the log says %v", line)
 		}
 	}
@@ -102,11 +100,6 @@ func TestCacheWarmAndServe(t *testing.T) {
 	l := newLab(t)
 	config := l.write(t)
 	s := startServe(t, config)
-	var asked sync.Map
-	l.hub.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
-		asked.Store(r.URL.Path, true)
-		return false
-	})
 	t.Chdir(filepath.Dir(config))
 	cache := func(want int, contains string, args ...string) {
 		t.Helper()
@@ -122,7 +115,10 @@ func TestCacheWarmAndServe(t *testing.T) {
 	cache(statusOK, "9 objects, 4.1 KiB\n", "--mirror", mirror, copyRef.Name()+"@"+l.ecrPushed.Root.String())
 	cache(statusRefused, "✘ docker.io/nicolas/webdis:latest: 0 objects, 0 B\n  ✘ docker.io/nicolas/webdis:latest\n    unsigned_tag: docker.io/nicolas/webdis has no signed tag latest\n", "--mirror", mirror, "nicolas/webdis")
 	cache(statusRefused, "no_policy: the registry \"registry.example\", which ?ns= names, is not configured here", "--mirror", mirror, "registry.example/nicolas/webdis:0.1.19")
-	s.line("request", "outcome", "served", "ref", signedRef.WithDigest(l.hubPushed.Layers["linux/amd64"][1]).String())
+	layer := s.line("request", "outcome", "served", "reference", l.hubPushed.Layers["linux/amd64"][1].String())
+	if layer["bytes"] != 1.0 {
+		t.Errorf("of a layer more than the last byte was sent: %v", layer)
+	}
 	l.stop()
 	s.pull(signedRef.Name(), "0.1.19")
 	if status := s.end(); status != statusOK {
