@@ -26,7 +26,7 @@ func (c *Config) shareFolder() (*os.File, error) {
 		return nil, c.places.mistake("storage.filesystem.rootdirectory",
 			"storage.filesystem.rootdirectory: trustmirror cache warm is writing to %s; wait until it has ended, or end it", c.Storage.RootDirectory)
 	}
-	return lock, nil //nolint:nilerr // pulls need no lock
+	return lock, nil // pulls need no lock
 }
 
 // ownFolder takes a lock that no mirror shares. An error is a *mistake.

@@ -14,7 +14,7 @@ type Platform struct {
 }
 
 // The parts are those of Go's GOOS and GOARCH (OCI image index, "platform").
-var platformForm = regexp.MustCompile(`^([a-z0-9]+)/([a-z0-9]+)(?:/([a-z0-9.]+))?$`) //nolint:gochecknoglobals // a constant
+var platformForm = regexp.MustCompile(`^([a-z0-9]+)/([a-z0-9]+)(?:/([a-z0-9.]+))?$`)
 
 // ParsePlatform reads "linux/amd64" or "linux/arm/v7".
 func ParsePlatform(s string) (Platform, error) {
