@@ -4,6 +4,9 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/trustmirror/trustmirror/storage"
 	"github.com/trustmirror/trustmirror/verify"
@@ -126,26 +129,29 @@ func TestWalkTellsWhatCouldNotBeHad(t *testing.T) {
 
 // No more objects are asked for at once than it is said, and as many.
 func TestWalkAtOnce(t *testing.T) {
-	w := newWorld(t)
-	w.publish("0.1.19", verifytest.Format{})
-	var arrived, free = make(chan struct{}, 16), make(chan struct{})
-	w.block = func(verify.Ref) {
-		arrived <- struct{}{}
-		<-free
-	}
-	done := make(chan *warm.Image)
-	go func() {
-		done <- (&warm.Walk{Mirror: w.mirror, AtOnce: 2}).Image(t.Context(), ref(t, hubName+":0.1.19"))
-	}()
-	<-arrived // the configs of both manifests, which they are compared with
-	<-arrived
-	close(free)
-	if image := <-done; len(image.Failed()) > 0 {
-		t.Error(image.Failed())
-	}
-	if w.most != 2 {
-		t.Errorf("%d were fetched at once", w.most)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hub, _ := w.publish("0.1.19", verifytest.Format{})
+		configs := []digest.Digest{hub.Configs[amd64], hub.Configs[arm64]}
+		free := make(chan struct{})
+		w.block = func(r verify.Ref) {
+			if !slices.Contains(configs, r.Digest) {
+				<-free
+			}
+		}
+		done := make(chan *warm.Image, 1)
+		go func() {
+			done <- (&warm.Walk{Mirror: w.mirror, AtOnce: 3}).Image(t.Context(), ref(t, hubName+":0.1.19"))
+		}()
+		synctest.Wait() // four layers are to be had
+		w.mu.Lock()
+		atOnce := w.atOnce
+		w.mu.Unlock()
+		close(free)
+		if image := <-done; len(image.Failed()) > 0 || atOnce != 3 {
+			t.Errorf("%d were fetched at once, failed %v", atOnce, image.Failed())
+		}
+	})
 }
 
 // When ctx ends the walk ends, though a download hangs.

@@ -40,7 +40,6 @@ type world struct {
 	failing error            // what asking for a document comes to; nil: a document
 	block   func(verify.Ref) // is called before a blob is fetched; nil: nothing is
 	atOnce  int              // blobs that are being fetched
-	most    int              // of these, ever
 }
 
 func newWorld(t *testing.T) *world {
@@ -88,7 +87,6 @@ func (f *fetcher) Manifest(ctx context.Context, ref verify.Ref) (ocispec.Descrip
 func (f *fetcher) Blob(ctx context.Context, ref verify.Ref) (io.ReadCloser, error) {
 	f.w.mu.Lock()
 	f.w.atOnce++
-	f.w.most = max(f.w.most, f.w.atOnce)
 	block := f.w.block
 	f.w.mu.Unlock()
 	defer func() {
