@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,9 +19,8 @@ func TestWalk(t *testing.T) {
 	// An index, two manifests, two configs, and two layers for each platform.
 	const whole = 1 + 2 + 2 + 4
 	for name, tc := range map[string]struct {
-		ref       string // %s is a digest
+		ref       string
 		platforms []warm.Platform
-		format    verifytest.Format
 		objects   int
 		missing   int
 	}{
@@ -34,7 +34,7 @@ func TestWalk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.publish("0.1.19", tc.format)
+			w.publish("0.1.19", verifytest.Format{})
 			var last warm.Progress
 			walk := &warm.Walk{Mirror: w.mirror, Platforms: tc.platforms, AtOnce: 3, Told: func(p warm.Progress) { last = p }}
 			image := walk.Image(t.Context(), ref(t, tc.ref))
@@ -57,6 +57,19 @@ func TestWalk(t *testing.T) {
 				t.Errorf("the second time %+v are there, %+v new", now, fresh)
 			}
 		})
+	}
+}
+
+// Attestations are taken only where everything is.
+func TestWalkAttestations(t *testing.T) {
+	w := newWorld(t)
+	hub := verifytest.NewRelease("attested", amd64, "unknown/unknown").Push(w.hub, repo, verifytest.Format{Tags: []string{"1"}})
+	w.source.Sign("1", hub.Root, hub.Size, time.Now())
+	for want, platforms := range map[int][]warm.Platform{9: nil, 5: {{OS: "linux", Architecture: "amd64"}}} {
+		image := (&warm.Walk{Mirror: w.mirror, Platforms: platforms, AtOnce: 3}).Image(t.Context(), ref(t, hubName+":1"))
+		if there, _ := image.Sum(); there.Objects != want || len(image.Failed()) > 0 {
+			t.Errorf("%v: %d objects, failed %v", platforms, there.Objects, image.Failed())
+		}
 	}
 }
 
