@@ -11,6 +11,7 @@ packages=(
   debootstrap               # makes the genuine Webdis image
   chromium fonts-dejavu-core # looks at the status page
   prometheus                # loads the alert rules and asks what the dashboard asks
+  nginx                     # serves files, to measure against
   iproute2 util-linux       # ip and unshare, for the tests' own network
   busybox-static            # the shell of the image in which trustmirror is built
   ca-certificates           # goes into that image, and from there into trustmirror's

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // BuildMirror builds trustmirror from the tree that this module is in, with Go's
@@ -48,7 +50,9 @@ type Rule struct {
 	Copies    []string // "public.ecr.aws/nicolas/webdis"
 	Notary    string   // the notary server's URL
 	Pins      Pins
+	Digests   map[string]digest.Digest // of tags, pinned by hand, in place of a notary server
 	RoleOrder []string
+	Release   string // "streaming"; trustmirror's default if empty
 }
 
 // Mirror is trustmirror, run as a process with a configuration file.
@@ -201,7 +205,16 @@ images:
 {{- if .RoleOrder}}
     role_order: [{{list .RoleOrder}}]
 {{- end}}
+{{- if .Release}}
+    release: {{.Release}}
+{{- end}}
     trust:
+{{- if .Digests}}
+      digests:
+{{- range $tag, $digest := .Digests}}
+        "{{$tag}}": {{$digest}}
+{{- end}}
+{{- else}}
       notary:
         url: "{{.Notary}}"
         ca: "{{$.CA}}"
@@ -214,6 +227,7 @@ images:
         signers:
 {{- range $name, $ids := .Pins.Signers}}
           {{$name}}: [{{list $ids}}]
+{{- end}}
 {{- end}}
 {{- end}}
 {{- end}}

@@ -38,6 +38,8 @@ func lookUp(name string) (tool, error) {
 		return tool{"v3.22.0", []string{"helm.sh/helm/v3/cmd/helm"}}, nil
 	case "versitygw": // an S3 gateway over a folder
 		return tool{"v1.8.0", []string{"github.com/versity/versitygw/cmd/versitygw"}}, nil
+	case "registry": // a plain pull-through proxy, to measure against
+		return tool{"v3.1.2", []string{"github.com/distribution/distribution/v3/cmd/registry"}}, nil
 	case "golangci-lint":
 		return tool{"v2.15.0", []string{"github.com/golangci/golangci-lint/v2/cmd/golangci-lint"}}, nil
 	case "govulncheck":
@@ -91,7 +93,7 @@ func Once(name string, create func(path string) error) (_ string, err error) {
 }
 
 // Dir returns the folder with the programs of a tool ("notary", "containerd",
-// "dockerd", "helm", "versitygw", "golangci-lint", "govulncheck"), and builds them
+// "dockerd", "helm", "versitygw", "registry", "golangci-lint", "govulncheck"), and builds them
 // first where they are missing. What it is doing goes to log.
 func Dir(ctx context.Context, name string, log io.Writer) (string, error) {
 	t, err := lookUp(name)
