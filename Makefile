@@ -37,7 +37,11 @@ screenshots: ## make docs/images anew; needs chromium
 	cd e2e && CGO_ENABLED=0 go run ./browser/screenshots ../docs/images
 
 .PHONY: bench
-bench: ## benchmarks, each once: memory and work, compared within one run
+bench: ## beside distribution's proxy and nginx, as ratios; BENCH="-run warm -json FILE" chooses
+	cd e2e && CGO_ENABLED=0 go run ./bench $(BENCH)
+
+.PHONY: microbench
+microbench: ## Go's benchmarks, each once: memory and work, compared within one run
 	go test -run='^$$' -bench=. -benchtime=1x ./...
 
 # A fuzz run that ends at its deadline in the middle of an input says "context

@@ -3,7 +3,7 @@
 // proxy, nginx over the same files, and the upstream itself. It prints how they compare,
 // round by round in turn, since a figure of one machine says nothing about another:
 //
-//	go run ./bench                            everything; takes most of an hour
+//	go run ./bench                            everything; about half an hour
 //	go run ./bench -run '^warm/' -rounds 9    some of it, more often
 //	go run ./bench -short                     a tenth of the bytes, to see that it works
 //

@@ -200,9 +200,10 @@ func ratio(s spread) string {
 	return fmt.Sprintf("%s× (%s–%s)", figure(s.Median), figure(s.Min), figure(s.Max))
 }
 
-// figure writes a number with three digits, or all of those before the point.
+// figure writes a number with three digits, or all of those before the point; one that
+// is whole with no other.
 func figure(f float64) string {
-	if f == 0 || math.Abs(f) >= 100 {
+	if f == math.Trunc(f) || math.Abs(f) >= 100 {
 		return fmt.Sprintf("%.0f", f)
 	}
 	return fmt.Sprintf("%.*f", max(0, 2-int(math.Floor(math.Log10(math.Abs(f))))), f)

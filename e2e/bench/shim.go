@@ -9,8 +9,8 @@ import (
 
 // link is how far away and how wide the way to an upstream is.
 type link struct {
-	RTT       time.Duration `json:"rtt"`       // round-trip time
-	Bandwidth int64         `json:"bandwidth"` // bytes a second, each connection, each way; 0: what there is
+	RTT       time.Duration `json:"rtt_ns"`                     // round-trip time
+	Bandwidth int64         `json:"bandwidth_bytes_per_second"` // bytes a second, each connection, each way; 0: what there is
 }
 
 // shim stands before a server on loopback and makes each connection to it like one
