@@ -7,7 +7,6 @@ import (
 	"io"
 	"os/exec"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/trustmirror/trustmirror/e2e/lab"
@@ -106,7 +105,6 @@ func (b *bench) run(ctx context.Context, e experiment) (result, error) {
 	for round := range rounds {
 		for i := range subjects {
 			s := subjects[(round+i)%len(subjects)]
-			syscall.Sync() // nobody pays for what the one before wrote
 			got, err := s.measure(ctx)
 			if err = errors.Join(err, ctx.Err()); err != nil {
 				return result{}, fmt.Errorf("%s: %w", s.name, err)

@@ -160,8 +160,9 @@ func TestShim(t *testing.T) {
 		t.Errorf("it took %v, and takes %v at least", took, least)
 	}
 	s.Close()
-	if _, err := client.Get(s.URL()); err == nil {
-		t.Error("a closed shim answers")
+	if again, err := client.Get(s.URL()); err == nil {
+		t.Errorf("a closed shim answers %s", again.Status)
+		check(t, again.Body.Close())
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/trustmirror/trustmirror/e2e/lab"
@@ -59,6 +60,7 @@ func (b *bench) coldNamed(name, repository, tag string, want lab.Release, start 
 		defer func() { err = errors.Join(err, s.end()) }()
 		client := newPuller(s.url)
 		defer client.Close()
+		syscall.Sync() // nobody pays for what was written before
 		return b.pull(ctx, name, client, repository, tag, want)
 	}}
 }

@@ -166,6 +166,10 @@ func (p *packer) finish() ([]byte, error) {
 	return content, errors.Join(err, p.file.Close())
 }
 
+// fillerPhrases is from how many places something said before is taken: all within
+// gzip's window.
+const fillerPhrases = 16 << 10
+
 // filler makes what compresses to about a half, as programs and libraries do.
 type filler struct {
 	random  *rand.ChaCha8
@@ -173,7 +177,7 @@ type filler struct {
 }
 
 func newFiller(seed string) *filler {
-	f := &filler{random: rand.NewChaCha8(digestBytes(seed)), phrases: make([]byte, 32<<10)}
+	f := &filler{random: rand.NewChaCha8(digestBytes(seed)), phrases: make([]byte, fillerPhrases+64)}
 	_, _ = f.random.Read(f.phrases) // never fails
 	return f
 }
@@ -188,7 +192,7 @@ func (f *filler) file(size int64) []byte {
 	content := make([]byte, 0, size+128)
 	for int64(len(content)) < size {
 		n := f.random.Uint64()
-		said := f.phrases[n%uint64(len(f.phrases)-128):][:16+n>>32%48]
+		said := f.phrases[n%fillerPhrases:][:16+n>>32%48]
 		content = append(content, said...)
 		content = content[:len(content)+16]
 		_, _ = f.random.Read(content[len(content)-16:])

@@ -31,7 +31,7 @@ const shimPiece = 64 << 10
 
 // startShim listens on a loopback port until Close.
 func startShim(target string, through link) (*shim, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed by Close
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (s *shim) connect(client net.Conn) {
 	}
 	defer forget()
 	opened := time.Now().Add(s.RTT)
-	server, err := net.Dial("tcp", s.target) //nolint:noctx // it is on loopback
+	server, err := net.Dial("tcp", s.target)
 	if err != nil {
 		return
 	}
