@@ -121,9 +121,9 @@ func (b *bench) latency(ctx context.Context) ([]subject, error) {
 		manifest := lab.ManifestPath(signedRepository, img.tag)
 		config := lab.BlobPath(signedRepository, img.signed.Images[0].Config.Digest())
 		subjects = append(subjects, subject{admitted(n), func(ctx context.Context) (sample, error) {
-			forManifest, err := load(ctx, s.address(), manifest, 1, b.long(latencyTime))
-			forConfig, err2 := load(ctx, s.address(), config, 1, b.long(latencyTime))
-			return sample{msManifest: forManifest.each(), msConfig: forConfig.each()}, errors.Join(err, err2)
+			forManifest, err := latency(ctx, s.address(), manifest, b.long(latencyTime))
+			forConfig, err2 := latency(ctx, s.address(), config, b.long(latencyTime))
+			return sample{msManifest: forManifest, msConfig: forConfig}, errors.Join(err, err2)
 		}})
 	}
 	return subjects, nil

@@ -21,8 +21,25 @@ type tally struct {
 	took     time.Duration
 }
 
-// each is how many milliseconds one request took, where there was one connection.
-func (t tally) each() float64 { return t.took.Seconds() * 1000 / float64(max(1, t.requests)) }
+// latency asks on one connection, for some time, and returns how many milliseconds half
+// of the requests took at most.
+func latency(ctx context.Context, address, path string, long time.Duration) (float64, error) {
+	a, err := newAsker(ctx, address, path)
+	if err != nil {
+		return 0, err
+	}
+	defer a.connection.Close()
+	defer context.AfterFunc(ctx, func() { _ = a.connection.Close() })()
+	var took []float64
+	for started := time.Now(); time.Since(started) < long; {
+		asked := time.Now()
+		if err := a.ask(&tally{}); err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(asked).Seconds()*1000)
+	}
+	return spreadOf("", took).Median, nil
+}
 
 // load asks a server for one path again and again, on so many connections that stay
 // open, for some time. It is spared what net/http costs, which would be measured, too.
