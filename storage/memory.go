@@ -92,12 +92,13 @@ func (s *Store) RecentAdmissions(ctx context.Context, repository string, d diges
 }
 
 // Remembered opens a document or a config from memory, if it is there: it hashed to
-// its digest when it was read from storage.
+// its digest when it was read from storage. That is a use of it there, too.
 func (s *Store) Remembered(d digest.Digest) (*Content, bool) {
 	raw, _, ok := s.memory.documents.get(d)
 	if !ok {
 		return nil, false
 	}
+	s.Used(context.Background(), d)
 	return &Content{ReadSeekCloser: inMemory{bytes.NewReader(raw)}, Digest: d, Size: int64(len(raw))}, true
 }
 
