@@ -61,12 +61,10 @@ func (x *exchange) writeContent(content *storage.Content, mediaType string, pull
 }
 
 func setContentHeaders(h http.Header, content *storage.Content, etag string) {
-	values := []string{content.Digest.String(), etag} // one allocation
-	h["Docker-Content-Digest"], h["Etag"] = values[:1:1], values[1:]
-	h["Accept-Ranges"] = acceptable
 	// A cache may keep the bytes but has to ask each time whether they may still
-	// be served: an admission can end.
-	h["Cache-Control"] = noCache
+	// be served ("no-cache"): an admission can end.
+	values := [...]string{content.Digest.String(), etag, "bytes", "no-cache"} // one allocation
+	h["Docker-Content-Digest"], h["Etag"], h["Accept-Ranges"], h["Cache-Control"] = values[:1:1], values[1:2:2], values[2:3:3], values[3:]
 }
 
 // matches tells whether an If-None-Match header names the entity tag (RFC 9110,

@@ -223,19 +223,11 @@ func (s *server) serveRecovering(x *exchange) (err error) {
 	return s.serve(x)
 }
 
-// The values of headers that every response has, made once. Nobody changes them in
-// place: Set and Add make new ones.
-var (
-	apiVersion = []string{"registry/2.0"}
-	noSniff    = []string{"nosniff"}
-	acceptable = []string{"bytes"}
-	noCache    = []string{"no-cache"}
-)
-
 // serve is the way of every request; only its handler writes to the client.
 func (s *server) serve(x *exchange) error {
 	h := x.w.Header()
-	h["Docker-Distribution-Api-Version"], h["X-Content-Type-Options"] = apiVersion, noSniff
+	values := [...]string{"registry/2.0", "nosniff"} // one allocation, as Set would make two or more
+	h["Docker-Distribution-Api-Version"], h["X-Content-Type-Options"] = values[:1:1], values[1:]
 	x.w.refuseBody(x.r)
 	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
 		return errMethod

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -71,13 +70,15 @@ func (w *responseWriter) ReadFrom(r io.Reader) (total int64, err error) {
 	if !ok {
 		limited = &io.LimitedReader{R: r, N: 1<<63 - 1}
 	}
+	if doc, ok := limited.R.(document); ok && int64(doc.Len()) == limited.N && limited.N <= writeChunk {
+		total, err = doc.WriteTo(writeOnly{w})
+		limited.N -= total
+		return total, err
+	}
 	var to io.Writer = w.ResponseWriter
 	var buffer []byte
 	if _, ok := limited.R.(*os.File); !ok { // net/http's ReadFrom would send the header by itself first
-		to = writeOnly{to}
-		pooled := buffers.Get().(*[copyBuffer]byte) //nolint:errcheck,forcetypeassert // nothing else is in there
-		defer buffers.Put(pooled)
-		buffer = pooled[:]
+		to, buffer = writeOnly{to}, make([]byte, min(limited.N, copyBuffer))
 	}
 	for limited.N > 0 {
 		w.extend()
@@ -93,10 +94,13 @@ func (w *responseWriter) ReadFrom(r io.Reader) (total int64, err error) {
 	return total, nil
 }
 
-const copyBuffer = 32 << 10
+// document is content in memory, as storage.Store.Remembered opens it.
+type document interface {
+	io.WriterTo
+	Len() int // bytes that are left
+}
 
-// buffers are for what is not sent from a file.
-var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+const copyBuffer = 32 << 10 // bytes, for what is neither in memory nor a file
 
 // writeOnly hides ReadFrom.
 type writeOnly struct{ io.Writer }

@@ -126,21 +126,38 @@ func (c countingConn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c}, r)
 }
 
+// inMemory is content as a store opens it that remembers it.
+type inMemory struct{ *strings.Reader }
+
+func (inMemory) Close() error { return nil }
+
 // A document leaves in one piece with its header, which takes half the work.
 func TestDocumentsAreSentInOnePiece(t *testing.T) {
-	for name, provider := range map[string]trace.TracerProvider{"untraced": nil, "traced": sdktrace.NewTracerProvider()} {
-		t.Run(name, func(t *testing.T) {
-			var writes atomic.Int32
-			body := strings.Repeat("x", 2000) // more than net/http looks at to tell the type
-			gate := &fakeGate{size: int64(len(body)), open: func() io.ReadSeekCloser { return nopCloser{strings.NewReader(body)} }}
-			server := httptest.NewUnstartedServer(newHandler(t, gate, func(c *Config) { c.Tracing.Provider = provider }))
-			server.Listener = countingListener{server.Listener, &writes}
-			server.Start()
-			t.Cleanup(server.Close)
-			if got := get(t, server, "GET", manifestPath); got.body != body || writes.Load() != 1 {
-				t.Errorf("%d bytes in %d pieces", len(got.body), writes.Load())
-			}
-		})
+	body := strings.Repeat("x", 2000) // more than net/http looks at to tell the type
+	for name, open := range map[string]func() io.ReadSeekCloser{
+		"in memory": func() io.ReadSeekCloser { return inMemory{strings.NewReader(body)} },
+		"just read": func() io.ReadSeekCloser { return nopCloser{strings.NewReader(body)} },
+	} {
+		for _, provider := range []trace.TracerProvider{nil, sdktrace.NewTracerProvider()} {
+			t.Run(fmt.Sprintf("%s, traced: %v", name, provider != nil), func(t *testing.T) {
+				var writes atomic.Int32
+				log := &logBuffer{}
+				gate := &fakeGate{size: int64(len(body)), open: open}
+				server := httptest.NewUnstartedServer(newHandler(t, gate, log.config, func(c *Config) { c.Tracing.Provider = provider }))
+				server.Listener = countingListener{server.Listener, &writes}
+				server.Start()
+				t.Cleanup(server.Close)
+				if got := get(t, server, "GET", manifestPath); got.body != body || writes.Load() != 1 {
+					t.Errorf("%d bytes in %d pieces", len(got.body), writes.Load())
+				}
+				if line := log.lines(t, 1)[0]; line["bytes"] != 2000.0 {
+					t.Errorf("the log says %v", line)
+				}
+				if got := get(t, server, "GET", manifestPath, "Range", "bytes=1990-"); got.body != body[1990:] || got.status != 206 {
+					t.Errorf("a range: %d, %q", got.status, got.body)
+				}
+			})
+		}
 	}
 }
 

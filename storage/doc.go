@@ -47,6 +47,13 @@
 // written down each minute and at the end. After a crash the rest is found by looking,
 // folder by folder. Nothing but the choice of what goes rests on it.
 //
+// # Memory
+//
+// A store that was told to Remember keeps the documents that it hashed lately, and
+// admissions and bound tags for a few seconds, all within bounds. What it writes
+// itself it sees at once, what other processes write or remove a few seconds later;
+// an admission or a tag that they add, at once, since absence is never remembered.
+//
 // # Links
 //
 // The filesystem driver never leaves its root folder. Anything in a stored

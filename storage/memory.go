@@ -76,9 +76,9 @@ func (s *Store) RecentAdmissions(ctx context.Context, repository string, d diges
 	}
 	found, failed := s.edges(ctx, admissionFolder, repository, d)
 	switch {
-	case failed != nil && len(found) == 0:
-		return Records{}, failed
-	case failed != nil: // there may be more
+	case failed != nil && len(found) > 0: // there may be more, so it isn't remembered
+		failed = nil
+	case failed != nil:
 	case len(found) == 0:
 		s.memory.admissions.drop(key)
 	default:
@@ -88,7 +88,7 @@ func (s *Store) RecentAdmissions(ctx context.Context, repository string, d diges
 		}
 		s.memory.admissions.put(key, found, bytes, began)
 	}
-	return Records{found}, nil
+	return Records{found}, failed
 }
 
 // Remembered opens a document or a config from memory, if it is there: it hashed to

@@ -88,7 +88,7 @@ type Pull struct {
 type Usage struct {
 	Objects int       `json:"objects"`
 	Bytes   int64     `json:"bytes"`
-	At      time.Time `json:"at"` // when it was counted
+	At      time.Time `json:"at"`       // when it was counted
 	MaxSize int64     `json:"max_size"` // storage.max_size in bytes; 0: there is no limit
 	// LastEviction is when something was last evicted since the mirror started.
 	LastEviction *time.Time `json:"last_eviction,omitempty"`
