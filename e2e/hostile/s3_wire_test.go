@@ -30,7 +30,7 @@ type wire struct {
 
 // asked is a request to a bucket.
 type asked struct {
-	what string // "GET", "HEAD", "PUT", "LIST", "DELETE", "BEGIN", "PART", "COMPLETE" or "ABORT", and the folder: "GET content"
+	what string // "GET", "HEAD", "PUT", "LIST", "FIND", "DELETE", "BEGIN", "PART", "COMPLETE" or "ABORT", and the folder: "GET content"
 	host string
 	path string
 }
@@ -79,6 +79,8 @@ func (w *wire) what(r *http.Request) string {
 	key := strings.TrimPrefix(cmp.Or(query.Get("prefix"), strings.TrimPrefix(r.URL.Path, "/"+w.Name+"/")), "mirrors/one/")
 	what := r.Method
 	switch {
+	case query.Has("list-type") && query.Get("max-keys") == "1": // to find out whether something is there
+		what = "FIND"
 	case query.Has("list-type"):
 		what = "LIST"
 	case query.Has("uploads"):
