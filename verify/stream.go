@@ -81,7 +81,7 @@ func (g *Gate) stream(ctx context.Context, image *Image, ref Ref) (*storage.Cont
 		return nil, none, err
 	}
 	if _, err := g.admitted(ctx, image, set, ref, false); err == nil || !undecided(err) {
-		return nil, none, nil //nolint:nilerr // it is told in the ordinary way
+		return nil, none, nil // it is told in the ordinary way
 	}
 	expected, err := g.expected(ctx, image, set, ref, false)
 	if err != nil || len(expected) == 0 {

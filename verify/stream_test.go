@@ -111,7 +111,7 @@ func TestStreaming(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := append(head, rest...); digest.FromBytes(got) != layer || int64(len(got)) != admission.Size {
+	if got := slices.Concat(head, rest); digest.FromBytes(got) != layer || int64(len(got)) != admission.Size {
 		t.Errorf("%d bytes that aren't the layer's", len(got))
 	}
 	if all, err := io.ReadAll(second); err != nil || digest.FromBytes(all) != layer {

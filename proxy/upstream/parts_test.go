@@ -47,8 +47,7 @@ func TestParts(t *testing.T) {
 	ref, path := blobRef(t, largeBody())
 	var mu sync.Mutex
 	open, most := 0, 0
-	var s *server
-	s = serve(t, script{path: func(w http.ResponseWriter, r *http.Request) {
+	s := serve(t, script{path: func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		open++
 		most = max(most, open)
@@ -106,7 +105,7 @@ func TestAttack21_PartsThatGoWrong(t *testing.T) {
 			to, _ := strconv.Atoi(last)
 			w.Header().Set("Content-Length", strconv.Itoa(to-from+1))
 			w.Header().Set("Content-Range", "bytes "+first+"-"+last+"/"+strconv.Itoa(len(largeBody())))
-			w.WriteHeader(206)
+			w.WriteHeader(http.StatusPartialContent)
 			_, _ = io.WriteString(w, largeBody()[from:from+1000])
 			panic(http.ErrAbortHandler)
 		},
