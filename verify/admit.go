@@ -107,16 +107,7 @@ func (g *Gate) admitBlob(ctx context.Context, image *Image, set *TargetSet, ref 
 		var admissions []storage.Admission
 		var failed error
 		for _, e := range expected {
-			var layer *storage.Admission
-			if e.Proof == storage.ProofDiffID {
-				layer = &e
-			}
-			err := g.blob(ctx, image, ref, e.Size, layer)
-			if layer != nil && ReasonOf(err) == LayerMismatch {
-				if err := g.markBroken(ctx, ref, e); err != nil {
-					return err
-				}
-			}
+			err := g.expectedBlob(ctx, image, ref, e)
 			if err != nil {
 				failed = cmp.Or(failed, err)
 				continue
@@ -137,6 +128,22 @@ func (g *Gate) admitBlob(ctx context.Context, image *Image, set *TargetSet, ref 
 	}
 }
 
+// expectedBlob brings a blob into storage and checks what is expected of it. It marks
+// what leads to a layer that is something else.
+func (g *Gate) expectedBlob(ctx context.Context, image *Image, ref Ref, e storage.Admission) error {
+	var layer *storage.Admission
+	if e.Proof == storage.ProofDiffID {
+		layer = &e
+	}
+	err := g.blob(ctx, image, ref, e.Size, layer)
+	if layer != nil && ReasonOf(err) == LayerMismatch {
+		if err := g.markBroken(ctx, ref, e); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
 // documentSize is what a trust source says of a document's size.
 func documentSize(t Target) int64 {
 	if t.Size == 0 {
@@ -145,20 +152,30 @@ func documentSize(t Target) int64 {
 	return t.Size
 }
 
-// recordBlob writes a blob's admissions, unless more is expected of it by now.
+// recordBlob writes a blob's admissions, unless more is expected of it by now. It
+// looks once more when they are written: another process may have expected more
+// meanwhile (see record).
 func (g *Gate) recordBlob(ctx context.Context, image *Image, set *TargetSet, ref Ref, expected, admissions []storage.Admission) (done bool, err error) {
 	g.recording.Lock()
 	defer g.recording.Unlock()
-	now, err := g.expected(ctx, image, set, ref, false)
-	if err != nil {
+	if more, err := g.expectsMore(ctx, image, set, ref, expected); more || err != nil {
 		return false, err
 	}
+	if err := g.write(ctx, admissions, nil); err != nil {
+		return false, err
+	}
+	more, err := g.expectsMore(ctx, image, set, ref, expected)
+	return !more, err
+}
+
+func (g *Gate) expectsMore(ctx context.Context, image *Image, set *TargetSet, ref Ref, expected []storage.Admission) (bool, error) {
+	now, err := g.expected(ctx, image, set, ref, false)
 	for _, e := range now {
 		if !slices.ContainsFunc(expected, func(x storage.Admission) bool { return x.Signed == e.Signed && x.Parent == e.Parent }) {
-			return false, nil
+			return true, err
 		}
 	}
-	return true, g.write(ctx, admissions, nil)
+	return false, err
 }
 
 // markBroken records that a copy's manifest names a layer that isn't what its
@@ -196,8 +213,11 @@ func (g *Gate) record(ctx context.Context, image *Image, repo Ref, admissions, e
 	checked := map[storage.Admission]bool{}
 	for {
 		unchecked, err := g.recordUnless(ctx, checked, admissions, expectations)
-		if err != nil || len(unchecked) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(unchecked) == 0 {
+			break
 		}
 		for _, e := range unchecked {
 			if err := g.blob(ctx, image, repo.WithDigest(e.Digest), e.Size, &e); err != nil {
@@ -206,6 +226,18 @@ func (g *Gate) record(ctx context.Context, image *Image, repo Ref, admissions, e
 			checked[e] = true
 		}
 	}
+	// Another process may have admitted one of the layers meanwhile. It looks again,
+	// too, once it has, and one of the two sees what the other wrote.
+	unchecked, err := g.unchecked(ctx, checked, nil, expectations)
+	if err != nil {
+		return err
+	}
+	for _, e := range unchecked {
+		if err := g.expectedBlob(ctx, image, repo.WithDigest(e.Digest), e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // recordUnless records, unless there are layers which are served already, or will
@@ -213,6 +245,15 @@ func (g *Gate) record(ctx context.Context, image *Image, repo Ref, admissions, e
 func (g *Gate) recordUnless(ctx context.Context, checked map[storage.Admission]bool, admissions, expectations []storage.Admission) (unchecked []storage.Admission, err error) {
 	g.recording.Lock()
 	defer g.recording.Unlock()
+	if unchecked, err = g.unchecked(ctx, checked, admissions, expectations); err != nil || len(unchecked) > 0 {
+		return unchecked, err
+	}
+	return nil, g.write(ctx, admissions, expectations)
+}
+
+// unchecked returns the layers that are served, or will be by admissions, for other
+// reasons than the diff ID that is expected of them.
+func (g *Gate) unchecked(ctx context.Context, checked map[storage.Admission]bool, admissions, expectations []storage.Admission) (unchecked []storage.Admission, err error) {
 	for _, e := range expectations {
 		if e.Proof != storage.ProofDiffID || checked[e] {
 			continue
@@ -232,10 +273,7 @@ func (g *Gate) recordUnless(ctx context.Context, checked map[storage.Admission]b
 			unchecked = append(unchecked, e)
 		}
 	}
-	if len(unchecked) > 0 {
-		return unchecked, nil
-	}
-	return nil, g.write(ctx, admissions, expectations)
+	return unchecked, nil
 }
 
 func (g *Gate) write(ctx context.Context, admissions, expectations []storage.Admission) error {
