@@ -85,13 +85,13 @@ func TestTracedPull(t *testing.T) {
 				pull.one(t, "oci.manifest.digest", want.Digest().String(), "http.request.method", "GET")
 			}
 			tag := pull.one(t, "http.request.method", "HEAD")
-			conventional(t, tag, name)
+			conventional(t, tag, name, "miss")
 			if got := fmt.Sprint(tag.Attributes["container.image.tags"]); got != "[0.1.19]" {
 				t.Errorf("the tag's span has the tags %s", got)
 			}
 			// From the last layer back to what was signed, whatever the client tells.
 			last := pull.one(t, "oci.manifest.digest", own.Layers[len(own.Layers)-1].Digest().String())
-			conventional(t, last, name)
+			conventional(t, last, name, "miss", "shared", "hit") // it is fetched ahead
 			way := all.behind(last)
 			layer := way.named(t, "verify.layer", own.Layers[len(own.Layers)-1])
 			all.behind(layer).named(t, "GET blob", lab.Blob{})

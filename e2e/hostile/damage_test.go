@@ -34,6 +34,13 @@ func (m *mirror) scrubs(t *testing.T, want int) string {
 	return string(out)
 }
 
+// forgets starts the mirror anew, without what it remembers.
+func (m *mirror) forgets(t *testing.T) {
+	t.Helper()
+	m.Process.Stop()
+	check(t, m.Start(t.Context()))
+}
+
 // fetched lists the digests that the registries of a site were asked for.
 func (s *site) fetched() (asked []digest.Digest) {
 	for _, registry := range []*server{s.hub, s.copy} {
@@ -46,9 +53,10 @@ func (s *site) fetched() (asked []digest.Digest) {
 	return asked
 }
 
-// TestAttack33_DamageIsFound damages each object of an image and its copy in turn
-// while they are served: a document's, and any change of length, when it is read; a
-// layer's by scrubbing. Each is set aside, and fetched again once.
+// TestAttack33_DamageIsFound damages each object of an image and its copy in turn: a
+// document's damage, and any change of length, is found when it is read, a layer's by
+// scrubbing. Each is set aside, and fetched again once. Sound documents are served
+// from memory as long as they are there, so the mirror is started anew for each.
 func TestAttack33_DamageIsFound(t *testing.T) {
 	s := newSite(t, "damaged")
 	m := startMirror(t, s)
@@ -73,10 +81,14 @@ func TestAttack33_DamageIsFound(t *testing.T) {
 	}
 	for d, file := range stored {
 		for name, damage := range map[string]func([]byte) []byte{"flipped": flipped, "shorter": shorter, "longer": longer, "empty": nothing} {
+			isLayer := slices.Contains(layers, d)
 			raw, err := os.ReadFile(file)
 			check(t, err)
 			check(t, os.WriteFile(file, damage(bytes.Clone(raw)), 0o640))
-			if name == "flipped" && slices.Contains(layers, d) {
+			if !isLayer {
+				m.forgets(t)
+			}
+			if name == "flipped" && isLayer {
 				if out := m.scrubs(t, 1); !strings.Contains(out, d.String()+" was damaged") {
 					t.Errorf("%s was flipped, and scrubbing says: %s", d, out)
 				}
@@ -114,6 +126,7 @@ func TestAttack33_LinkInPlace(t *testing.T) {
 			check(t, os.Remove(file))
 			check(t, os.Symlink(to, file))
 			m.scrubs(t, 0)
+			m.forgets(t)
 			check(t, m.pull(t.Context(), s.signed(), tag, s.release.Hub))
 			if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
 				t.Errorf("%s is still a link to %s: %v", d, to, err)
@@ -123,6 +136,7 @@ func TestAttack33_LinkInPlace(t *testing.T) {
 		folder := filepath.Dir(file)
 		check(t, os.Rename(folder, folder+".away"))
 		check(t, os.Symlink(filepath.Dir(evil), folder))
+		m.forgets(t)
 		err = m.pull(t.Context(), s.signed(), tag, s.release.Hub)
 		var refused *refusal
 		if !errors.As(err, &refused) || refused.status != 503 || refused.reason != "storage_unavailable" {

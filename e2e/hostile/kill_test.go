@@ -203,8 +203,8 @@ func (k *killing) countRequests(committed map[digest.Digest]string) (asked []dig
 	return asked
 }
 
-// damage spoils a stored file of a release while the process runs, and pulls the
-// release: it is found, and fetched again. A flipped bit in a layer is left to
+// damage spoils a stored file of a release, and pulls the release: it is found, and
+// fetched again; a document when it isn't in memory any more. A flipped bit in a layer is left to
 // whoever pulls it: layers aren't hashed each time they are read.
 func (k *killing) damage() {
 	t := k.t
@@ -229,6 +229,9 @@ func (k *killing) damage() {
 		raw = raw[:rand.IntN(len(raw))]
 	}
 	check(t, os.WriteFile(file, raw, 0o640))
+	if !isLayer {
+		k.mirror.forgets(t)
+	}
 	check(t, k.mirror.pull(t.Context(), repository, name, names[repository]))
 	if asked := k.countRequests(nil); !slices.Contains(asked, victim.Digest()) || len(asked) > 2 { // of both registries, at most
 		t.Errorf("after %s was damaged, %v were fetched", victim.Digest(), asked)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+
+	"github.com/trustmirror/trustmirror/e2e/lab"
 )
 
 // where is who lies.
@@ -42,7 +44,12 @@ func play(t *testing.T, scenarios []scenario) {
 	good := newSite(t, "good")
 	sites := []*site{good}
 	for _, sc := range scenarios {
-		sites = append(sites, newSite(t, sc.name))
+		s := newSite(t, sc.name)
+		if !sc.known { // the mirror asks the trust service soon, whether or not anybody pulls
+			server, _, _ := sc.against(s)
+			server.set(sc.fault)
+		}
+		sites = append(sites, s)
 	}
 	m := startMirror(t, sites...)
 	t.Run("all", func(t *testing.T) {
@@ -61,15 +68,20 @@ func play(t *testing.T, scenarios []scenario) {
 	m.bounded(t)
 }
 
-func (sc scenario) run(t *testing.T, m *mirror, s *site) {
-	t.Helper()
-	server, name, want := s.hub, s.signed(), s.release.Hub
+// against is the server that is at fault, and what is pulled.
+func (sc scenario) against(s *site) (*server, string, lab.Release) {
 	switch sc.who {
 	case copies:
-		server, name, want = s.copy, s.copied(), s.release.ECR
+		return s.copy, s.copied(), s.release.ECR
 	case trust:
-		server = s.notary
+		return s.notary, s.signed(), s.release.Hub
 	}
+	return s.hub, s.signed(), s.release.Hub
+}
+
+func (sc scenario) run(t *testing.T, m *mirror, s *site) {
+	t.Helper()
+	server, name, want := sc.against(s)
 	pulled := tag
 	if sc.known {
 		check(t, m.pull(t.Context(), name, tag, want))
