@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/opencontainers/go-digest"
 
@@ -167,6 +169,42 @@ func TestAttack66_StreamedLayerWithAWrongEnd(t *testing.T) {
 	if _, _, err := w.read(ref(t, hubName).WithDigest(hub.Configs[amd64]), false); err != nil {
 		t.Error(err)
 	}
+}
+
+// The last 64 KiB stay behind although they have arrived, until nothing is missing.
+func TestAttack66_EndOfAStreamedLayer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _, _, layer, arrive := streamingWorld(t)
+		size := len(w.hub.Blob(hubRepo, layer))
+		go func() { arrive <- size - 1 }()
+		content, _, err := w.gate.Blob(t.Context(), ref(t, hubName).WithDigest(layer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer content.Close()
+		got := make(chan int)
+		var left atomic.Int64
+		go func() {
+			n, err := io.Copy(counter{&left}, content)
+			if err != nil || n != int64(size) {
+				t.Errorf("%d of %d bytes, %v", n, size, err)
+			}
+			close(got)
+		}()
+		synctest.Wait()
+		if n := left.Load(); n != int64(size)-64<<10 {
+			t.Errorf("%d of %d bytes left before the last one came", n, size)
+		}
+		close(arrive)
+		<-got
+	})
+}
+
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
 }
 
 // A layer that rests on its diff ID isn't sent before all of it is verified.
