@@ -99,7 +99,12 @@ func (s *Store) Remembered(d digest.Digest) (*Content, bool) {
 		return nil, false
 	}
 	s.Used(context.Background(), d)
-	return &Content{ReadSeekCloser: inMemory{bytes.NewReader(raw)}, Digest: d, Size: int64(len(raw))}, true
+	return InMemory(d, raw), true
+}
+
+// InMemory is content whose bytes are at hand and hashed; nobody may change them.
+func InMemory(d digest.Digest, raw []byte) *Content {
+	return &Content{ReadSeekCloser: inMemory{bytes.NewReader(raw)}, Digest: d, Size: int64(len(raw))}
 }
 
 // inMemory reads what nobody may change.

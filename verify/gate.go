@@ -1,10 +1,8 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -388,7 +386,7 @@ func (g *Gate) content(ctx context.Context, image *Image, ref Ref, a storage.Adm
 		if err != nil {
 			return nil, cache, err
 		}
-		return &storage.Content{ReadSeekCloser: nopCloser{bytes.NewReader(raw)}, Digest: a.Digest, Size: a.Size}, cache, nil
+		return storage.InMemory(a.Digest, raw), cache, nil
 	}
 	for range 2 {
 		content, err := g.store.OpenSized(ctx, a.Digest, a.Size)
@@ -409,10 +407,6 @@ func (g *Gate) content(ctx context.Context, image *Image, ref Ref, a storage.Adm
 	}
 	return nil, cache, Unavailable(StorageUnavailable, "%s is gone from storage again right after it was stored", a.Digest)
 }
-
-type nopCloser struct{ io.ReadSeeker }
-
-func (nopCloser) Close() error { return nil }
 
 // conclude fills in what was asked for, and tells the decision log.
 func (g *Gate) conclude(ctx context.Context, ref Ref, err error) error {
