@@ -70,15 +70,27 @@ func (t Trust) Put(ctx context.Context, gun, name string, raw []byte) error {
 	return nil
 }
 
+// Remove removes a document; one that isn't there is no error.
+func (t Trust) Remove(ctx context.Context, gun, name string) error {
+	if gun == "" || name == "" {
+		return errors.New("trust state needs a GUN and a name")
+	}
+	return t.remove(ctx, trustPath(gun, name), gun+" "+name)
+}
+
 // Delete removes all of a GUN's documents; none is no error. If it fails, some may
 // be left; it can be repeated.
 func (t Trust) Delete(ctx context.Context, gun string) error {
 	if gun == "" {
 		return errors.New("trust state needs a GUN")
 	}
-	err := driverError(t.store.driver.Delete(ctx, trustPath(gun)))
+	return t.remove(ctx, trustPath(gun), gun)
+}
+
+func (t Trust) remove(ctx context.Context, at, what string) error {
+	err := driverError(t.store.driver.Delete(ctx, at))
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("trust state of %s: %w", gun, err)
+		return fmt.Errorf("trust state of %s: %w", what, err)
 	}
 	return nil
 }

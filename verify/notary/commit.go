@@ -55,6 +55,7 @@ func (h *history) save(ctx context.Context, repo *repository, at time.Time) erro
 		return err
 	}
 	h.commits = append([]storedFile{f}, h.commits...)
+	h.prune(ctx, repo)
 	return nil
 }
 

@@ -22,11 +22,14 @@ type Store interface {
 	Get(ctx context.Context, gun, name string) ([]byte, error)
 	// Put stores a document, whole or not at all, so that it survives a crash.
 	Put(ctx context.Context, gun, name string, raw []byte) error
+	// Remove removes a document; one that isn't there is no error.
+	Remove(ctx context.Context, gun, name string) error
 }
 
-// history is what was accepted of a repository before: every version of every
-// role, from which the high-water marks are read that versions never fall below
-// (T4), and the commits, which say what belongs together.
+// history is what was accepted of a repository before: of each role what the
+// high-water marks are read from that versions never fall below (T4), and the
+// commits, which say what belongs together. Old states are removed (see prune); the
+// marks stay.
 //
 // A stored file counts towards a mark if it verifies under the keys that are in
 // force now. So a repository recovers from a version that was set absurdly high

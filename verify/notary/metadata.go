@@ -20,9 +20,10 @@ import (
 const (
 	maxRootSize      = 1 << 20
 	maxTimestampSize = 64 << 10
-	maxSnapshotSize  = 4 << 20
+	maxSnapshotSize  = 1 << 20
 	maxTargetsSize   = 16 << 20
 	maxTotalSize     = 64 << 20 // of targets and all delegations together
+	maxUnsigned      = 1 << 20  // of one file: signatures, white space, ways to write a character
 
 	maxSignatures  = 256    // on one file
 	maxKeys        = 1024   // listed in one file
@@ -104,6 +105,9 @@ func parseEnvelope(role string, raw []byte, limit int64) (*envelope, error) {
 	signed, err := canonical(wire.Signed)
 	if err != nil {
 		return nil, verify.Refuse(verify.Malformed, "%s has no canonical form: %w", role, err)
+	}
+	if len(raw)-len(signed) > maxUnsigned {
+		return nil, verify.Refuse(verify.Malformed, "%s has %d bytes, of which %d are signed; at most %d others are read", role, len(raw), len(signed), maxUnsigned)
 	}
 	return &envelope{role: role, raw: raw, signed: signed, signatures: wire.Signatures}, nil
 }

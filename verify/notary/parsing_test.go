@@ -168,35 +168,38 @@ func TestAttack6_TooMuch(t *testing.T) {
 		name   string
 		change func(*notarytest.Repository)
 		ok     bool
+		says   string
 	}{
-		{"root, as large as may be", file("root", pad(1<<20)), true},
-		{"root too large", file("root", pad(1<<20+1)), false},
-		{"timestamp, as large as may be", file("timestamp", pad(64<<10)), true},
-		{"timestamp too large", file("timestamp", pad(64<<10+1)), false},
-		{"snapshot too large", file("snapshot", pad(4<<20+1)), false},
-		{"targets too large", file("targets", pad(16<<20+1)), false},
-		{"delegation too large", file("targets/alice", pad(16<<20+1)), false},
-		{"200 signatures", file("targets", signatures(200)), true},
-		{"10,000 signatures", file("targets", signatures(10_000)), false},
-		{"1,000 targets", targets(1_000), true},
-		{"20,000 targets and one", targets(20_000), false},
-		{"1,025 keys in root", edit("root", func(s map[string]any) { keys(s["keys"].(map[string]any)) }), false},
-		{"1,025 keys in targets", edit("targets", func(s map[string]any) { keys(s["delegations"].(map[string]any)["keys"].(map[string]any)) }), false},
-		{"257 delegations", edit("targets", delegations), false},
+		{"root, as large as may be", file("root", pad(1<<20)), true, ""},
+		{"root too large", file("root", pad(1<<20+1)), false, fmt.Sprint(1 << 20)},
+		{"timestamp, as large as may be", file("timestamp", pad(64<<10)), true, ""},
+		{"timestamp too large", file("timestamp", pad(64<<10+1)), false, fmt.Sprint(64 << 10)},
+		{"snapshot too large", file("snapshot", pad(1<<20+1)), false, fmt.Sprint(1 << 20)},
+		{"targets too large", file("targets", pad(16<<20+1)), false, fmt.Sprint(16 << 20)},
+		{"delegation too large", file("targets/alice", pad(16<<20+1)), false, fmt.Sprint(16 << 20)},
+		{"a MiB that nobody signed", file("targets", pad(1<<20+200)), true, ""},
+		{"more than a MiB that nobody signed", file("targets", pad(2<<20)), false, "signed"},
+		{"200 signatures", file("targets", signatures(200)), true, ""},
+		{"10,000 signatures", file("targets", signatures(10_000)), false, ""},
+		{"1,000 targets", targets(1_000), true, ""},
+		{"20,000 targets and one", targets(20_000), false, ""},
+		{"1,025 keys in root", edit("root", func(s map[string]any) { keys(s["keys"].(map[string]any)) }), false, ""},
+		{"1,025 keys in targets", edit("targets", func(s map[string]any) { keys(s["delegations"].(map[string]any)["keys"].(map[string]any)) }), false, ""},
+		{"257 delegations", edit("targets", delegations), false, ""},
 		{"1,025 key IDs", edit("root", func(s map[string]any) {
 			ids := make([]string, 1025)
 			s["roles"].(map[string]any)["timestamp"].(map[string]any)["keyids"] = ids
-		}), false},
+		}), false, ""},
 		{"257 roles", edit("root", func(s map[string]any) {
 			for i := range 253 {
 				s["roles"].(map[string]any)[fmt.Sprint(i)] = map[string]any{"keyids": []string{}, "threshold": 1}
 			}
-		}), false},
+		}), false, ""},
 		{"1,025 files in the snapshot", edit("snapshot", func(s map[string]any) {
 			for i := range 1025 {
 				s["meta"].(map[string]any)[fmt.Sprint(i)] = map[string]any{}
 			}
-		}), false},
+		}), false, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -205,17 +208,17 @@ func TestAttack6_TooMuch(t *testing.T) {
 				wantTarget(t, w.source(), "0.1.19", digestA)
 				return
 			}
-			w.wantRefused(verify.Malformed)
+			w.wantRefused(verify.Malformed, test.says)
 		})
 	}
 	t.Run("64 MiB in delegations", func(t *testing.T) {
 		w := newWorld(t, func(r *notarytest.Repository) {
-			for i := range 4 {
+			for i := range 5 {
 				d := r.Delegate(fmt.Sprintf("d%d", i))
 				d.Sign("0.2", digestB, 1)
-				d.EditFile = pad(16 << 20)
+				d.Edit = func(signed map[string]any) { signed["custom"] = strings.Repeat(" ", 15<<20) }
 			}
 		})
-		w.wantRefused(verify.Malformed, "targets/d3")
+		w.wantRefused(verify.Malformed, "targets/d4")
 	})
 }

@@ -68,7 +68,18 @@ func (s *Store) Put(_ context.Context, gun, name string, raw []byte) error {
 	return nil
 }
 
-// Fail makes an operation, "list", "get" or "put", fail from now on, or work
+// Remove implements notary.Store.
+func (s *Store) Remove(_ context.Context, gun, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail["remove"] {
+		return ErrStore
+	}
+	delete(s.docs, gun+" "+name)
+	return nil
+}
+
+// Fail makes an operation, "list", "get", "put" or "remove", fail from now on, or work
 // again.
 func (s *Store) Fail(operation string, fails bool) {
 	s.mu.Lock()
