@@ -44,6 +44,9 @@ func (g *Gate) admitCopy(ctx context.Context, image *Image, copyRepo Ref, doc *d
 	if err != nil {
 		return err
 	}
+	if err := g.forms.take(m.admissions, g.now()); err != nil {
+		return err
+	}
 	for _, d := range m.documents {
 		if err := g.notBroken(ctx, copyRepo.WithDigest(d.digest)); err != nil {
 			return err

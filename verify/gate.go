@@ -70,6 +70,7 @@ type Gate struct {
 
 	ahead  *ahead // nil: nothing is fetched before it's asked for
 	copies slots  // of documents of copies that are being looked at
+	forms  *forms // of what is signed, in copies
 
 	recording *sync.Mutex // held while records are compared and written
 
@@ -96,6 +97,9 @@ func NewGate(c GateConfig) (*Gate, error) {
 		refused: known, walked: places, recording: c.Recording, trace: tracing{c.Tracer},
 	}
 	if g.admitters, err = newAdmitters(c.Tracer); err != nil {
+		return nil, err
+	}
+	if g.forms, err = newForms(); err != nil {
 		return nil, err
 	}
 	if g.observe == nil {
