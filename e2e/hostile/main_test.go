@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fail(err)
 	}
+	if err := raceProgram(); err != nil {
+		fail(err)
+	}
 	if program, err = lab.BuildMirror(context.Background(), dir); err != nil {
 		fail(err)
 	}
