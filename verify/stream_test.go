@@ -241,6 +241,57 @@ func TestAttack67_StreamedLayerOfACopy(t *testing.T) {
 	}
 }
 
+// A layer that grows for the signed name isn't sent under a copy's, where it has to
+// have a diff ID or a size that it hasn't (S3).
+func TestAttack110_StreamedUnderAnotherName(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(manifest map[string]any)
+		want   verify.Reason
+	}{
+		"in another layer's place": {func(m map[string]any) { slices.Reverse(layers(m)) }, verify.LayerMismatch},
+		"by another size": {func(m map[string]any) {
+			layers(m)[0].(map[string]any)["size"] = member(layers(m)[0], "size").(float64) + 1
+		}, verify.SizeMismatch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, hub, _, layer, arrive := streamingWorld(t)
+				manifest := w.asPublished(hub.Manifests[amd64])
+				test.change(manifest)
+				lie := pushDocument(w.ecr, ecrRepo, manifest)
+				if _, _, err := w.read(ref(t, ecrName).WithDigest(lie), true); err != nil {
+					t.Fatal(err)
+				}
+				go func() { arrive <- 2 << 20 }()
+				signed, _, err := w.gate.Blob(t.Context(), ref(t, hubName).WithDigest(layer))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer signed.Close()
+				opened := make(chan error, 1)
+				go func() {
+					content, _, err := w.gate.Blob(t.Context(), ref(t, ecrName).WithDigest(layer))
+					if err == nil {
+						content.Close()
+					}
+					opened <- err
+				}()
+				synctest.Wait()
+				if len(opened) > 0 {
+					t.Error("it was answered before all had arrived")
+				}
+				close(arrive)
+				if err := <-opened; verify.ReasonOf(err) != test.want {
+					t.Errorf("error is %v, want %s", err, test.want)
+				}
+				if _, err := io.Copy(io.Discard, signed); err != nil {
+					t.Errorf("the signed name: %v", err)
+				}
+			})
+		})
+	}
+}
+
 // Who leaves ends nothing but its own waiting (S4).
 func TestStreamingReaderLeaves(t *testing.T) {
 	w, _, _, layer, arrive := streamingWorld(t)

@@ -141,6 +141,29 @@ func TestHashesAndLengthsOfTheParent(t *testing.T) {
 	})
 }
 
+// A SHA-256 alone is enough to notice another file of the same length.
+func TestAttack111_OnlySHA256IsListed(t *testing.T) {
+	for role, parent := range map[string]string{"snapshot": "timestamp", "targets": "snapshot", "targets/alice": "snapshot"} {
+		w := newWorld(t, withAlice)
+		old := w.service.Files(gun)[role]
+		w.role(parent).Edit = func(signed map[string]any) {
+			delete(signed["meta"].(map[string]any)[role].(map[string]any)["hashes"].(map[string]any), "sha512")
+		}
+		w.Publish(allRoles...)
+		files := w.service.Files(gun)
+		if len(old) != len(files[role]) {
+			t.Fatalf("%s: the files have %d and %d bytes", role, len(old), len(files[role]))
+		}
+		for name, file := range files {
+			if strings.HasPrefix(name, role+".") && bytes.Equal(file, files[role]) {
+				files[name] = old
+			}
+		}
+		w.service.Serve(gun, files)
+		w.wantRefused(verify.DigestMismatch, role)
+	}
+}
+
 func TestHashOfAnUnknownAlgorithmIsIgnored(t *testing.T) {
 	w := newWorld(t, func(r *notarytest.Repository) {
 		r.Snapshot.Edit = func(signed map[string]any) {
