@@ -160,6 +160,51 @@ func TestAttack17_Variants(t *testing.T) {
 	w.refused(ecrName+":0.1.19", verify.ExtraPlatform)
 }
 
+// Of two entries that differ in os.version or os.features only, a copy gives one the
+// other's place, or one that nobody signed: the machine that pulls chooses by it (C2).
+func TestAttack112_OSVersions(t *testing.T) {
+	const windows = "windows/amd64"
+	release := verifytest.NewRelease("0.1.19", windows)
+	release.Platforms = append(release.Platforms, verifytest.NewRelease("later", windows).Platforms...)
+	type platform = map[string]any
+	for of, values := range map[string][]any{
+		"os.version":  {"10.0.1", "10.0.2", "10.0.3"},
+		"os.features": {[]string{"a"}, []string{"b"}, []string{"c"}},
+	} {
+		for name, test := range map[string]struct {
+			change func(first, second platform)
+			want   verify.Reason
+		}{
+			"as signed":          {func(_, _ platform) {}, ""},
+			"each for the other": {func(a, b platform) { a[of], b[of] = b[of], a[of] }, verify.PlatformMismatch},
+			"another":            {func(_, b platform) { b[of] = values[2] }, verify.ExtraPlatform},
+			"none":               {func(_, b platform) { delete(b, of) }, verify.ExtraPlatform},
+			"another os":         {func(_, b platform) { b["os"] = "linux" }, verify.ExtraPlatform},
+		} {
+			t.Run(of+" "+name, func(t *testing.T) {
+				format := func(then func(first, second platform)) verifytest.Format {
+					return change("", func(doc map[string]any) {
+						a, b := member(entries(doc)[0], "platform").(platform), member(entries(doc)[1], "platform").(platform)
+						a[of], b[of] = values[0], values[1]
+						then(a, b)
+					})
+				}
+				w := newWorld(t)
+				hub := release.Push(w.hub, hubRepo, format(func(_, _ platform) {}))
+				w.source.Sign("0.1.19", hub.Root, hub.Size, w.clock())
+				copied := format(test.change)
+				copied.Level, copied.Tags = 1, []string{"0.1.19"}
+				release.Push(w.ecr, ecrRepo, copied)
+				if test.want == "" {
+					w.mustPull(ecrName + ":0.1.19")
+					return
+				}
+				w.refused(ecrName+":0.1.19", test.want)
+			})
+		}
+	}
+}
+
 // TestPlatforms copies an index as it is, whose platforms differ little.
 func TestPlatforms(t *testing.T) {
 	w := newWorld(t)
@@ -256,6 +301,8 @@ func TestC3_NoIdentity(t *testing.T) {
 		"an image's config under another name":       {chart, chart, config},
 		"an image's config by the copy's word":       {chart, image, config},
 		"an image's config by the signed word":       {image, chart, config},
+		"an image's config without an os":            {image, image, without(config, "os")},
+		"an image's config without an architecture":  {image, image, without(config, "architecture")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -278,6 +325,12 @@ func TestC3_NoIdentity(t *testing.T) {
 			w.refused(ecrName+"@"+pushDocument(w.ecr, ecrRepo, doc).String(), verify.ConfigMismatch)
 		})
 	}
+}
+
+func without(config, member string) string {
+	m := parse([]byte(config))
+	delete(m, member)
+	return string(marshal(m))
 }
 
 // TestAttack17_ConfigInTwoReleases shares a config between a tag for one platform

@@ -236,3 +236,26 @@ func TestPEMOfRootKeysMustBeCertificates(t *testing.T) {
 	w := newWorld(t, func(r *notarytest.Repository) { r.Root.Keys = []*notarytest.Key{mixed} })
 	w.wantRefused(verify.SignatureInvalid, mixed.ID)
 }
+
+// Of a former root's keys one has signed, where two are needed.
+func TestAttack117_ThresholdOfTheFormerRoot(t *testing.T) {
+	stays, goes, comes := notarytest.RootKey(t, gun), notarytest.RootKey(t, gun), notarytest.RootKey(t, gun)
+	for _, byBoth := range []bool{false, true} {
+		w := newWorld(t, func(r *notarytest.Repository) {
+			r.Root.Keys, r.Root.Threshold = []*notarytest.Key{stays, goes}, 2
+		})
+		wantTarget(t, w.source(), "0.1.19", digestA)
+		w.pinRootKeys(comes)
+		w.Root.Keys = []*notarytest.Key{stays, comes}
+		w.Root.Signers = w.Root.Keys
+		if byBoth {
+			w.Root.Signers = []*notarytest.Key{stays, goes, comes}
+		}
+		w.Publish("root")
+		if s := w.source(); byBoth {
+			refresh(t, s)
+		} else {
+			w.wantRefreshRefused(s, verify.SignatureInvalid, "by the keys of version 1", "by 1 of its keys, and needs 2")
+		}
+	}
+}

@@ -3,8 +3,10 @@ package notary_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
@@ -193,6 +195,17 @@ func TestAttack7_KeysThatArentWhatTheySay(t *testing.T) {
 		"curve P-224":              weakCurve(t),
 		"certificate and garbage":  notarytest.RootKey(t, gun).With(func(k *notarytest.Key) { k.Public = append(bytes.Clone(k.Public), "garbage"...) }),
 		"nine certificates":        notarytest.RootKey(t, gun).With(func(k *notarytest.Key) { k.Public = bytes.Repeat(k.Public, 9) }),
+		"no certificate":           notarytest.RootKey(t, gun).With(func(k *notarytest.Key) { k.Public = nil }),
+		"certificate by another name": notarytest.RootKey(t, gun).With(func(k *notarytest.Key) {
+			k.Public = bytes.ReplaceAll(k.Public, []byte("CERTIFICATE"), []byte("PUBLIC KEY"))
+		}),
+		"ed25519 listed as ecdsa": notarytest.NewKey(t, "ed25519").With(func(k *notarytest.Key) {
+			der, err := x509.MarshalPKIXPublicKey(ed25519.PublicKey(k.Public))
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.KeyType, k.Public = "ecdsa", der
+		}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, func(r *notarytest.Repository) {
@@ -213,6 +226,38 @@ func (s shortSalt) Sign(random io.Reader, sum []byte, _ crypto.SignerOpts) ([]by
 
 // TestSaltOfRSAPSS: the reference client signs with 32 bytes of salt, and accepts
 // no other length.
+// Whatever the key and the method, a signature over something else is none.
+func TestAttack118_SignatureOverSomethingElse(t *testing.T) {
+	rsa := notarytest.NewKey(t, "rsa")
+	for name, key := range map[string]*notarytest.Key{
+		"ecdsa P-256": notarytest.NewKey(t, "ecdsa"),
+		"ecdsa P-384": notarytest.NewKey(t, "ecdsa-384"),
+		"ecdsa P-521": notarytest.NewKey(t, "ecdsa-521"),
+		"rsapss":      rsa,
+		"rsapkcs1v15": rsa.With(func(k *notarytest.Key) { k.Method = "rsapkcs1v15" }),
+		"eddsa":       notarytest.NewKey(t, "ed25519"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(r *notarytest.Repository) {
+				r.Targets.Keys = []*notarytest.Key{key}
+				r.Targets.EditFile = replace(t, base64Digest(digestA), base64Digest(digestB))
+			})
+			w.wantRefused(verify.SignatureInvalid, "targets", key.ID)
+		})
+	}
+}
+
+// A key is listed with a private part, over which its ID isn't.
+func TestAttack119_KeyWithAPrivatePart(t *testing.T) {
+	w := newWorld(t, func(r *notarytest.Repository) {
+		r.Root.Edit = func(signed map[string]any) {
+			key := signed["keys"].(map[string]any)[r.Timestamp.Keys[0].ID].(map[string]any)
+			key["keyval"].(map[string]any)["private"] = "AAAA"
+		}
+	})
+	w.wantRefused(verify.SignatureInvalid, "private part")
+}
+
 func TestSaltOfRSAPSS(t *testing.T) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
