@@ -50,6 +50,19 @@ func TestAttack114_SignedManifestWithFewerLayers(t *testing.T) {
 	}
 }
 
+// A copy has the last layer once more, packed in another way (C4).
+func TestAttack114_OneLayerMore(t *testing.T) {
+	w := newWorld(t)
+	hub, ecr := w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
+	manifest := w.asPublished(hub.Manifests[amd64])
+	packed := layers(parse(w.ecr.Document(ecrRepo, ecr.Manifests[amd64].String()).Raw))
+	manifest["layers"] = append(layers(manifest), packed[len(packed)-1])
+	copied := pushDocument(w.ecr, ecrRepo, manifest)
+	if _, _, err := w.read(ref(t, ecrName).WithDigest(copied), true); verify.ReasonOf(err) != verify.LayerMismatch {
+		t.Errorf("error is %v", err)
+	}
+}
+
 // An image has one layer twice. A copy names it once by another type or size: of two
 // edges to one layer only the first would be recorded, and checked (C4).
 func TestAttack115_OneLayerTwice(t *testing.T) {
@@ -110,4 +123,94 @@ func TestAttack16_SignedUnderAnotherType(t *testing.T) {
 	hub := verifytest.NewRelease("0.1.20", amd64).Push(w.hub, hubRepo, lie)
 	w.source.Sign("0.1.20", hub.Root, hub.Size, w.clock())
 	w.refused(hubName+":0.1.20", verify.AmbiguousDoc)
+}
+
+// A copy lists the only image for a platform with another os.version or os.features than
+// is signed for it (C2).
+func TestAttack112_OSVersionOfTheOnlyOne(t *testing.T) {
+	for of, values := range map[string][]any{"os.version": {"10.0.1", "10.0.2"}, "os.features": {[]string{"a"}, []string{"b"}}} {
+		with := func(value any) verifytest.Format {
+			return change("", func(doc map[string]any) {
+				member(entries(doc)[0], "platform").(map[string]any)[of] = value
+			})
+		}
+		for i, want := range []verify.Reason{"", verify.ExtraPlatform} {
+			w := newWorld(t)
+			release := verifytest.NewRelease("0.1.19", "windows/amd64")
+			hub := release.Push(w.hub, hubRepo, with(values[0]))
+			w.source.Sign("0.1.19", hub.Root, hub.Size, w.clock())
+			copied := with(values[i])
+			copied.Level = 1
+			root := release.Push(w.ecr, ecrRepo, copied).Root
+			if _, _, err := w.read(ref(t, ecrName).WithDigest(root), true); verify.ReasonOf(err) != want {
+				t.Errorf("%s is %v: error is %v, want %q", of, values[i], err, want)
+			}
+		}
+	}
+}
+
+// Each part of a platform that is signed has to be the config's (D4), also for a copy's
+// manifest that no index of the copy lists.
+func TestD4_EachPart(t *testing.T) {
+	for part, value := range map[string]string{"os": "windows", "architecture": "riscv64", "variant": "v7"} {
+		w := newWorld(t)
+		release := verifytest.NewRelease("0.1.19", arm64)
+		hub := release.Push(w.hub, hubRepo, change("", func(doc map[string]any) {
+			member(entries(doc)[0], "platform").(map[string]any)[part] = value
+		}))
+		w.source.Sign("0.1.19", hub.Root, hub.Size, w.clock())
+		ecr := release.Push(w.ecr, ecrRepo, verifytest.Format{OCI: true, Level: 1})
+		w.refused(hubName+":0.1.19", verify.PlatformMismatch)
+		w.refused(ecrName+"@"+ecr.Manifests[arm64].String(), verify.PlatformMismatch)
+	}
+}
+
+// What is signed names no variant, so a copy's index may; it has to be the config's (D4).
+func TestD4_VariantThatACopyNames(t *testing.T) {
+	for variant, want := range map[string]verify.Reason{"v8": "", "v7": verify.PlatformMismatch} {
+		w := newWorld(t)
+		release := verifytest.NewRelease("0.1.19", arm64)
+		naming := func(variant string) verifytest.Format {
+			return change("", func(doc map[string]any) {
+				member(entries(doc)[0], "platform").(map[string]any)["variant"] = variant
+			})
+		}
+		hub := release.Push(w.hub, hubRepo, naming(""))
+		w.source.Sign("0.1.19", hub.Root, hub.Size, w.clock())
+		copied := naming(variant)
+		copied.Level = 1
+		root := release.Push(w.ecr, ecrRepo, copied).Root
+		if _, _, err := w.read(ref(t, ecrName).WithDigest(root), true); verify.ReasonOf(err) != want {
+			t.Errorf("%s: error is %v", variant, err)
+		}
+	}
+}
+
+// An index that is signed lists one manifest for two platforms, of which the second
+// isn't its config's (D4).
+func TestD4_EveryEntry(t *testing.T) {
+	w := newWorld(t)
+	hub := verifytest.NewRelease("0.1.19", amd64).Push(w.hub, hubRepo, change("", func(doc map[string]any) {
+		again := clone(entries(doc)[0].(map[string]any))
+		again["platform"].(map[string]any)["architecture"] = "riscv64"
+		doc["manifests"] = append(entries(doc), again)
+	}))
+	w.source.Sign("0.1.19", hub.Root, hub.Size, w.clock())
+	w.refused(hubName+":0.1.19", verify.PlatformMismatch)
+}
+
+// A copy stands in for the Hub when it limits the rate, too (C5).
+func TestStandInForOneThatLimits(t *testing.T) {
+	w := newWorld(t)
+	release := verifytest.NewRelease("0.1.19", amd64, arm64)
+	w.publish("0.1.19", release, verifytest.Format{})
+	release.Push(w.ecr, ecrRepo, verifytest.Format{})
+	limited := func(_ context.Context, ref verify.Ref) error {
+		if ref.Registry == "docker.io" {
+			return verify.Unavailable(verify.RateLimited, "too many requests")
+		}
+		return nil
+	}
+	w.hook(&hooked{manifest: limited, blob: limited})
+	w.mustPull(hubName + ":0.1.19")
 }

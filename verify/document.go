@@ -3,6 +3,7 @@ package verify
 import (
 	"encoding/json"
 	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/opencontainers/go-digest"
@@ -347,5 +348,6 @@ func (p *platform) compatible(q *platform) bool {
 	}
 	return p.OS == q.OS && p.Architecture == q.Architecture &&
 		(p.Variant == "" || q.Variant == "" || p.Variant == q.Variant) &&
-		(p.OSVersion == "" || q.OSVersion == "" || p.OSVersion == q.OSVersion)
+		(p.OSVersion == "" || q.OSVersion == "" || p.OSVersion == q.OSVersion) &&
+		(len(p.OSFeatures) == 0 || len(q.OSFeatures) == 0 || slices.Equal(p.OSFeatures, q.OSFeatures))
 }
