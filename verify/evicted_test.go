@@ -162,3 +162,33 @@ func TestAttack33_FullIsServed(t *testing.T) {
 		t.Errorf("%v aren't stored", gone)
 	}
 }
+
+// TestAttack33_FullAndLiedTo has registries deliver something else for a config that a
+// full disk has no room for: what isn't stored is verified no less.
+func TestAttack33_FullAndLiedTo(t *testing.T) {
+	for name, test := range map[string]struct {
+		lie  func(raw []byte) []byte
+		want verify.Reason
+	}{
+		"the truth":   {func(raw []byte) []byte { return raw }, ""},
+		"a bit":       {func(raw []byte) []byte { raw[len(raw)/2] ^= 1; return raw }, verify.DigestMismatch},
+		"a byte more": {func(raw []byte) []byte { return append(raw, ' ') }, verify.SizeMismatch},
+		"a byte less": {func(raw []byte) []byte { return raw[:len(raw)-1] }, verify.SizeMismatch},
+	} {
+		w := newWorld(t)
+		_, ecr := w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
+		disk := w.onSmallDisk(1<<20, false)
+		config := ecr.Configs[amd64]
+		raw := test.lie(bytes.Clone(w.mustPull(ecrName + ":0.1.19")[config]))
+		if err := w.driver.Delete(t.Context(), storedAt(config)); err != nil {
+			t.Fatal(err)
+		}
+		free, _ := disk.Free()
+		disk.Take(free)
+		w.hub.SetBlob(hubRepo, config, raw)
+		w.ecr.SetBlob(ecrRepo, config, raw)
+		if got, _, err := w.read(ref(t, ecrName).WithDigest(config), false); verify.ReasonOf(err) != test.want {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}

@@ -292,6 +292,32 @@ func TestAttack110_StreamedUnderAnotherName(t *testing.T) {
 	}
 }
 
+// Unless a rule says otherwise, nothing is sent before all has arrived (S3).
+func TestAttack66_NotUnlessStreaming(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _, _, layer, arrive := streamingWorld(t)
+		w.streaming = false
+		w.start()
+		opened := make(chan error, 1)
+		go func() {
+			content, _, err := w.gate.Blob(t.Context(), ref(t, hubName).WithDigest(layer))
+			if err == nil {
+				err = content.Close()
+			}
+			opened <- err
+		}()
+		arrive <- 2 << 20
+		synctest.Wait()
+		if len(opened) > 0 {
+			t.Error("it was opened before all had arrived")
+		}
+		close(arrive)
+		if err := <-opened; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Who leaves ends nothing but its own waiting (S4).
 func TestStreamingReaderLeaves(t *testing.T) {
 	w, _, _, layer, arrive := streamingWorld(t)

@@ -80,6 +80,47 @@ func TestAskersShareAQuestion(t *testing.T) {
 	})
 }
 
+// heldFetcher asks nobody before its gate opens, and gives up with the context.
+type heldFetcher struct {
+	notary.Fetcher
+	gate chan struct{}
+}
+
+func (f heldFetcher) Fetch(ctx context.Context, gun, name string, limit int64) ([]byte, error) {
+	select {
+	case <-f.gate:
+		return f.Fetcher.Fetch(ctx, gun, name, limit)
+	case <-ctx.Done():
+		return nil, verify.Unavailable(verify.TrustUnavailable, "%w", ctx.Err())
+	}
+}
+
+// Who asked first leaves; who asked next gets the answer (S4).
+func TestFirstAskerLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		fetcher := heldFetcher{w.service, make(chan struct{})}
+		s, err := notary.New(notary.Config{GUN: gun, Pins: w.pins, Fetcher: fetcher, Store: w.store, Clock: w.clock.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() { _, err := s.Target(first, "0.1.19"); left <- err }()
+		synctest.Wait()
+		answer := make(chan error, 1)
+		go func() { _, err := s.Target(t.Context(), "0.1.19"); answer <- err }()
+		synctest.Wait()
+		leave()
+		wantReason(t, <-left, verify.TrustUnavailable, "in time")
+		synctest.Wait()
+		close(fetcher.gate)
+		if err := <-answer; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestKnownTagsDontWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -349,6 +349,7 @@ func TestSignatureLengths(t *testing.T) {
 		"one byte less":   func(sig []byte) []byte { return sig[:len(sig)-1] },
 		"one byte more":   func(sig []byte) []byte { return append(sig, 0) },
 		"leading zeros":   func(sig []byte) []byte { return append(append(append([]byte{0}, sig[:32]...), 0), sig[32:]...) },
+		"a zero between":  func(sig []byte) []byte { return append(append(bytes.Clone(sig[:32]), 0), sig[32:]...) },
 		"nothing":         func([]byte) []byte { return nil },
 		"all zeros":       func(sig []byte) []byte { return make([]byte, len(sig)) },
 		"r and s swapped": func(sig []byte) []byte { return append(bytes.Clone(sig[32:]), sig[:32]...) },
