@@ -145,6 +145,7 @@ func TestConfigs(t *testing.T) {
 		"a member in two cases": strings.Replace(config, `"os"`, `"OS":"windows","os"`, 1),
 		"a diff ID that isn't":  strings.Replace(config, someDigest, "sha256:x", 1),
 		"rootfs in two cases":   strings.Replace(config, `"diff_ids"`, `"Diff_ids":[],"diff_ids"`, 1),
+		"too many values":       strings.Replace(config, `"os"`, `"history":[`+strings.Repeat("0,", maxValues)+`0],"os"`, 1),
 	} {
 		if _, err := parseConfig([]byte(bad), someDigest); ReasonOf(err) != Malformed {
 			t.Errorf("%s: %v", name, err)

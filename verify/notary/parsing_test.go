@@ -180,26 +180,27 @@ func TestAttack6_TooMuch(t *testing.T) {
 		{"a MiB that nobody signed", file("targets", pad(1<<20+200)), true, ""},
 		{"more than a MiB that nobody signed", file("targets", pad(2<<20)), false, "signed"},
 		{"200 signatures", file("targets", signatures(200)), true, ""},
-		{"10,000 signatures", file("targets", signatures(10_000)), false, ""},
+		{"10,000 signatures", file("targets", signatures(10_000)), false, "10001 signatures"},
 		{"1,000 targets", targets(1_000), true, ""},
-		{"20,000 targets and one", targets(20_000), false, ""},
-		{"1,025 keys in root", edit("root", func(s map[string]any) { keys(s["keys"].(map[string]any)) }), false, ""},
-		{"1,025 keys in targets", edit("targets", func(s map[string]any) { keys(s["delegations"].(map[string]any)["keys"].(map[string]any)) }), false, ""},
-		{"257 delegations", edit("targets", delegations), false, ""},
+		{"20,000 targets and one", targets(20_000), false, "20001 targets"},
+		{"1,025 keys in root", edit("root", func(s map[string]any) { keys(s["keys"].(map[string]any)) }), false, "1029 keys"},
+		{"1,025 keys in targets", edit("targets", func(s map[string]any) { keys(s["delegations"].(map[string]any)["keys"].(map[string]any)) }), false, "1026 keys"},
+		{"257 delegations", edit("targets", delegations), false, "257 delegations"},
 		{"1,025 key IDs", edit("root", func(s map[string]any) {
 			ids := make([]string, 1025)
 			s["roles"].(map[string]any)["timestamp"].(map[string]any)["keyids"] = ids
-		}), false, ""},
+		}), false, "1025 keys for timestamp"},
 		{"257 roles", edit("root", func(s map[string]any) {
 			for i := range 253 {
 				s["roles"].(map[string]any)[fmt.Sprint(i)] = map[string]any{"keyids": []string{}, "threshold": 1}
 			}
-		}), false, ""},
+		}), false, "257 roles"},
 		{"1,025 files in the snapshot", edit("snapshot", func(s map[string]any) {
 			for i := range 1025 {
 				s["meta"].(map[string]any)[fmt.Sprint(i)] = map[string]any{}
 			}
-		}), false, ""},
+		}), false, "1028 files"},
+		{"160,000 values and more", edit("targets", func(s map[string]any) { s["custom"] = make([]int, 160_000) }), false, "160000"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
