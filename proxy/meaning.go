@@ -24,7 +24,7 @@ const (
 	// maxMeanings bounds how many requests for manifests and blobs are remembered with
 	// their meaning, since a fleet asks the same over and over: 4 MiB at most.
 	maxMeanings = 4096
-	maxWording  = 512 // bytes of such a request
+	maxWording  = 512 // bytes of such a request, in each of its forms
 )
 
 // meanings remembers what requests mean; not whether they may be answered.
@@ -58,7 +58,8 @@ func (s *server) understand(x *exchange, read func(*exchange) (verify.Ref, error
 		return err
 	}
 	x.ref = ref
-	if w := wordingOf(x.r); len(w.path)+len(w.rawPath)+len(w.query)+len(w.host) <= maxWording {
+	// The URI as it was sent is what the others are parts of, and may have more to it.
+	if w := wordingOf(x.r); max(len(x.r.RequestURI), len(w.path)+len(w.rawPath)+len(w.query)+len(w.host)) <= maxWording {
 		s.meanings.Add(w, x.meaning)
 	}
 	return nil

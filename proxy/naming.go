@@ -49,7 +49,9 @@ func (n naming) ref(x *exchange, reference string) (verify.Ref, error) {
 	if err != nil {
 		return verify.Ref{}, err
 	}
-	return verify.NewRef(registry, repository, reference)
+	// In memory of its own: whoever remembers it must not keep the line of the request,
+	// of which it is a part.
+	return verify.NewRef(strings.Clone(registry), strings.Clone(repository), strings.Clone(reference))
 }
 
 // manifestRef is ref for a manifest, which a tag or a digest names.
@@ -61,7 +63,7 @@ func (n naming) blobRef(x *exchange) (verify.Ref, error) {
 	if err != nil {
 		return verify.Ref{}, err
 	}
-	d := digest.Digest(x.reference)
+	d := digest.Digest(strings.Clone(x.reference))
 	if err := verify.ValidateDigest(d); err != nil {
 		return verify.Ref{}, err
 	}
