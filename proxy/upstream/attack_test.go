@@ -123,6 +123,49 @@ func TestAttack63_AnswersWithoutEndAboutSomethingElse(t *testing.T) {
 	}
 }
 
+// However long a token server says that a token lasts: it is used for a day at most.
+func TestAttack79_TokensThatLastForCenturies(t *testing.T) {
+	for _, expiresIn := range []int{-9223372037, -(1<<63 - 1), -(1 << 63), -27670116111, 1<<63 - 1, 9223372037, 18446744074} {
+		s := serve(t, &tokenRegistry{objects: script{manifestPath: manifestAnswer}, expiresIn: expiresIn})
+		clock := newClock()
+		config := at(s)
+		config.Now = clock.Now
+		c := client(t, config)
+		must(t, manifest(t, c))
+		clock.advance(maxToken)
+		s.take()
+		must(t, manifest(t, c))
+		s.wantAsked(t, getToken, "GET "+manifestPath+" Bearer t2")
+		clock.advance(minToken - tokenMargin - time.Second)
+		must(t, manifest(t, c))
+		s.wantAsked(t, "GET "+manifestPath+" Bearer t2")
+	}
+}
+
+// A token that no request can carry isn't remembered for as long as it is said to
+// last: when its server is itself again, so is the registry.
+func TestAttack80_TokenThatCantBeSent(t *testing.T) {
+	for _, token := range []string{"a\r\nX: y", "a\nb", "a\u0000b", "\x7f", "\u007f"} {
+		t.Run(fmt.Sprintf("%q", token), func(t *testing.T) {
+			bearer := func(w http.ResponseWriter, r *http.Request) {
+				answer(401, "", `WWW-Authenticate: Bearer realm="http://`+r.Host+`/token",service="hub"`)(w, r)
+			}
+			s := serve(t, script{
+				"/v2/": bearer, manifestPath: manifestAnswer,
+				"/token": answers(answer(200, fmt.Sprintf(`{"token":%s,"expires_in":86400}`, quoted(token))), answer(200, `{"token":"good"}`)),
+			})
+			c := client(t, at(s))
+			wantReason(t, manifest(t, c), verify.UpstreamUnavailable, "isn't a token")
+			must(t, manifest(t, c))
+		})
+	}
+}
+
+// quoted is a JSON string.
+func quoted(s string) string {
+	return `"` + strings.NewReplacer("\r", `\r`, "\n", `\n`, "\x00", `\u0000`).Replace(s) + `"`
+}
+
 // Downloads are bounded unless somebody says otherwise (TestBodiesOpenAreLimited).
 func TestDefaultLimits(t *testing.T) {
 	o, err := (Options{}).withDefaults()

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/trustmirror/trustmirror/verify"
+	"golang.org/x/net/http/httpguts"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -28,6 +29,8 @@ const (
 	passwordAge = time.Minute      // a password is read again after this, and after a 401
 	maxIssued   = 1024             // repositories whose authorization is remembered; clients choose names under patterns
 )
+
+var errNotAToken = errors.New("the token can't be part of a header")
 
 // authenticator knows how one endpoint wants to be authenticated to, and holds
 // what it needs for that. Failures are not remembered.
@@ -268,10 +271,11 @@ func (a *authenticator) bearer(ctx context.Context, repository string, challenge
 	if token.AccessToken != "" {
 		value = token.AccessToken
 	}
-	lifetime := maxToken
-	if token.ExpiresIn < int(maxToken/time.Second) {
-		lifetime = max(time.Duration(token.ExpiresIn)*time.Second, minToken)
+	if !httpguts.ValidHeaderFieldValue(value) { // no request can carry it, so no 401 would have it renewed
+		return authorization{}, a.tokenError(ctx, realm, errNotAToken)
 	}
+	seconds := min(max(int64(token.ExpiresIn), int64(minToken/time.Second)), int64(maxToken/time.Second)) // before it is multiplied
+	lifetime := time.Duration(seconds) * time.Second
 	return authorization{header: "Bearer " + value, expires: asked.Add(lifetime - tokenMargin)}, nil
 }
 
@@ -308,16 +312,13 @@ func (a *authenticator) tokenError(ctx context.Context, realm *url.URL, err erro
 	case errors.As(err, &refused), ctx.Err() != nil:
 		return a.e.failure(ctx, err)
 	case errors.As(err, &status) && (status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden):
-		return &verify.UnavailableError{Reason: a.e.unavailable, Err: err,
-			Detail: fmt.Sprintf("the token server %s of %s answers %s: check the credentials configured for %[2]s", realm.Host, a.e.name, statusWords(status))}
+		return a.e.because(err, "the token server %s of %s answers %s: check the credentials configured for %[2]s", realm.Host, a.e.name, statusWords(status))
 	case errors.As(err, &status):
-		return &verify.UnavailableError{Reason: a.e.unavailable, Err: err,
-			Detail: fmt.Sprintf("the token server %s of %s answers %s", realm.Host, a.e.name, statusWords(status))}
+		return a.e.because(err, "the token server %s of %s answers %s", realm.Host, a.e.name, statusWords(status))
 	}
 	said := "answers with something that isn't a token"
 	if errors.As(err, &sending) {
 		said = "can't be used: " + printable(sending.Err.Error())
 	}
-	return &verify.UnavailableError{Reason: a.e.unavailable, Err: err,
-		Detail: fmt.Sprintf("the token server %s of %s %s", realm.Host, a.e.name, said)}
+	return a.e.because(err, "the token server %s of %s %s", realm.Host, a.e.name, said)
 }

@@ -292,7 +292,7 @@ func TestChallengesAndTokenServersThatAreOff(t *testing.T) {
 		"no token":            {bearer, answer(200, "{}"), verify.UpstreamUnavailable, "something that isn't a token", []string{"GET /v2/", getToken}},
 		"a web page":          {bearer, answer(200, "<html>"), verify.UpstreamUnavailable, "something that isn't a token", []string{"GET /v2/", getToken}},
 		"a huge token":        {bearer, answer(200, `{"token":"`+strings.Repeat("a", 1<<17)+`"}`), verify.UpstreamUnavailable, "something that isn't a token", []string{"GET /v2/", getToken}},
-		"a token in two lines": {bearer, answer(200, `{"token":"a\r\nX: y"}`), verify.UpstreamUnavailable, "can't be used",
+		"a token in two lines": {bearer, answer(200, `{"token":"a\r\nX: y"}`), verify.UpstreamUnavailable, "something that isn't a token",
 			[]string{"GET /v2/", getToken}},
 		"refused":         {bearer, answer(403, ""), verify.UpstreamUnavailable, "answers 403 Forbidden: check the credentials", []string{"GET /v2/", getToken}},
 		"not there":       {bearer, answer(404, ""), verify.UpstreamUnavailable, "answers 404 Not Found", []string{"GET /v2/", getToken}},

@@ -47,18 +47,26 @@ func (e *endpoint) failure(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("asking %s: %w", e.name, ctx.Err())
 	case errors.As(err, &refused):
-		return &verify.UnavailableError{Reason: e.unavailable, Detail: refused.detail, Err: err}
+		return e.because(err, "%s", refused.detail)
 	}
 	host := e.base.Host
 	if errors.As(err, &at) {
 		host = at.host
 	}
 	words, again := explain(host, err)
-	result := &verify.UnavailableError{Reason: e.unavailable, Detail: e.name + " can't be used: " + words, Err: err}
+	result := e.because(err, "%s can't be used: %s", e.name, words)
 	if again {
 		return &transientError{result}
 	}
 	return result
+}
+
+// because makes an error that is due to another one, which its sentence needn't tell.
+// Servers may have chosen words of the sentence.
+func (e *endpoint) because(err error, format string, args ...any) *verify.UnavailableError {
+	u := verify.Unavailable(e.unavailable, format, args...)
+	u.Err = err
+	return u
 }
 
 // explain says in words what is wrong with a connection, and whether trying
@@ -117,16 +125,13 @@ func (e *endpoint) objectError(resp *http.Response, c call) error {
 	case status.StatusCode == http.StatusNotFound, isUnknown(status):
 		return &verify.NotFoundError{Ref: c.ref, Err: status, Detail: fmt.Sprintf("%s has no %s", e.name, c.object)}
 	case !sameOrigin(resp.Request.URL, e.base):
-		return &verify.UnavailableError{Reason: e.unavailable, Err: status,
-			Detail: fmt.Sprintf("%s redirects to %s, which answers %s", e.name, resp.Request.URL.Host, statusWords(status))}
+		return e.because(status, "%s redirects to %s, which answers %s", e.name, resp.Request.URL.Host, statusWords(status))
 	case status.StatusCode == http.StatusUnauthorized, status.StatusCode == http.StatusForbidden:
 		// Docker Hub and ECR say so of repositories that don't exist, too.
-		return &verify.UnavailableError{Reason: e.unavailable, Err: status,
-			Detail: fmt.Sprintf("%s answers %s for %s: either there is no such repository, or the credentials for %[1]s don't allow to pull from it, or there are none",
-				e.name, statusWords(status), c.object)}
+		return e.because(status, "%s answers %s for %s: either there is no such repository, or the credentials for %[1]s don't allow to pull from it, or there are none",
+			e.name, statusWords(status), c.object)
 	}
-	return &verify.UnavailableError{Reason: e.unavailable, Err: status,
-		Detail: fmt.Sprintf("%s answers %s for %s", e.name, statusWords(status), c.object)}
+	return e.because(status, "%s answers %s for %s", e.name, statusWords(status), c.object)
 }
 
 // badStatus judges an answer whose status says that the server itself is in
@@ -134,8 +139,9 @@ func (e *endpoint) objectError(resp *http.Response, c call) error {
 func (e *endpoint) badStatus(resp *http.Response) *verify.UnavailableError {
 	after, _ := parseRetryAfter(resp.Header.Get("Retry-After"), e.opts.Now())
 	status := readError(resp)
-	return &verify.UnavailableError{Reason: e.unavailable, Err: status, RetryAfter: after,
-		Detail: fmt.Sprintf("%s can't be used: %s answers %s", e.name, resp.Request.URL.Host, statusWords(status))}
+	u := e.because(status, "%s can't be used: %s answers %s", e.name, resp.Request.URL.Host, statusWords(status))
+	u.RetryAfter = after
+	return u
 }
 
 func (e *endpoint) pageError(resp *http.Response) error {

@@ -1,0 +1,41 @@
+package upstream
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/trustmirror/trustmirror/verify"
+)
+
+// A host that a server names is a part of sentences that Docker prints on a terminal:
+// it steers nothing there, and doesn't go on for ever.
+func TestAttack81_HostsInSentences(t *testing.T) {
+	evil := "\u202egnp.exe\u009b31m" + strings.Repeat("x", 100_000) + ".example"
+	bearer := func(realm string) http.HandlerFunc {
+		return answer(401, "", `WWW-Authenticate: Bearer realm="`+realm+`"`)
+	}
+	for name, s := range map[string]script{
+		"a redirect": {manifestPath: redirect("http://" + evil + "/x")},
+		"by https":   {manifestPath: redirect("https://" + evil + "/x")},
+		"unknown":    {manifestPath: redirect("https://" + evil[:4] + "/x")},
+		"disguised":  {manifestPath: redirect("https://" + strings.Repeat("x.", 50_000) + "127.1/x")},
+		"a user":     {manifestPath: redirect("https://u@" + evil + "/x")},
+		"encoded":    {manifestPath: redirect("http://%E2%80%AEgnp.exe%C2%9B31m/x")},
+		"a realm":    {"/v2/": bearer("http://" + evil + "/token")},
+		"by TLS":     {"/v2/": bearer("https://" + evil + "/token")},
+		"a type":     {manifestPath: answer(200, "{}", "Content-Type: a/b\u202e"+evil, "Content-Encoding: "+evil)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			down := newServer(s)
+			down.StartTLS()
+			t.Cleanup(down.Close)
+			c := client(t, Config{Registries: map[string]Registry{"hub.example": {URL: down.URL, CAFile: down.caFile(t)}}})
+			err := manifest(t, c)
+			wantReason(t, err, verify.UpstreamUnavailable, "")
+			if words := err.Error(); words != verify.Printable(words) || len(words) > 5<<10 {
+				t.Errorf("%d bytes: %.200q", len(words), words)
+			}
+		})
+	}
+}
