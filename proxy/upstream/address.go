@@ -20,7 +20,7 @@ type reach int32
 
 const (
 	publicReach    reach = iota
-	privateReach         // RFC 1918, RFC 4193, RFC 6598
+	privateReach         // RFC 1918, RFC 4193, RFC 6598, and what networks use for themselves
 	loopbackReach        // RFC 1122, section 3.2.1.3
 	forbiddenReach       // link-local (where clouds keep credentials), unspecified, multicast, reserved
 )
@@ -40,12 +40,22 @@ func (r reach) String() string {
 
 // The address blocks that netip doesn't tell apart.
 const (
-	sharedSpace = "100.64.0.0/10" // RFC 6598
-	thisNetwork = "0.0.0.0/8"     // RFC 1122
-	reserved    = "240.0.0.0/4"   // RFC 1112
-	nat64       = "64:ff9b::/96"  // RFC 6052: ends in an IPv4 address
-	sixToFour   = "2002::/16"     // RFC 3056: an IPv4 address follows
+	sharedSpace = "100.64.0.0/10"  // RFC 6598
+	thisNetwork = "0.0.0.0/8"      // RFC 1122
+	protocols   = "192.0.0.0/24"   // RFC 6890
+	benchmarks  = "198.18.0.0/15"  // RFC 2544
+	reserved    = "240.0.0.0/4"    // RFC 1112
+	siteLocal   = "fec0::/10"      // RFC 3879
+	localNAT64  = "64:ff9b:1::/48" // RFC 8215
+	sixToFour   = "2002::/16"      // RFC 3056: an IPv4 address follows
 )
+
+// endsInIPv4 tells whether an IPv6 address means the IPv4 address that it ends in:
+// RFC 6052, RFC 2765, RFC 4291 section 2.5.5.1.
+func endsInIPv4(a netip.Addr) bool {
+	return within(a, "64:ff9b::/96") || within(a, "::ffff:0:0:0/96") ||
+		within(a, "::/96") && !a.IsUnspecified() && !a.IsLoopback()
+}
 
 func within(a netip.Addr, block string) bool { return netip.MustParsePrefix(block).Contains(a) }
 
@@ -53,7 +63,7 @@ func within(a netip.Addr, block string) bool { return netip.MustParsePrefix(bloc
 func reachOf(a netip.Addr) reach {
 	a = a.WithZone("").Unmap()
 	switch {
-	case within(a, nat64):
+	case endsInIPv4(a):
 		b := a.As16()
 		a = netip.AddrFrom4([4]byte(b[12:16]))
 	case within(a, sixToFour):
@@ -63,9 +73,9 @@ func reachOf(a netip.Addr) reach {
 	switch {
 	case a.IsLoopback():
 		return loopbackReach
-	case !a.IsValid(), a.IsUnspecified(), a.IsMulticast(), a.IsLinkLocalUnicast(), within(a, thisNetwork), within(a, reserved):
+	case !a.IsValid(), a.IsUnspecified(), a.IsMulticast(), a.IsLinkLocalUnicast(), within(a, thisNetwork), within(a, protocols), within(a, reserved):
 		return forbiddenReach
-	case a.IsPrivate(), within(a, sharedSpace):
+	case a.IsPrivate(), within(a, sharedSpace), within(a, benchmarks), within(a, siteLocal), within(a, localNAT64):
 		return privateReach
 	}
 	return publicReach

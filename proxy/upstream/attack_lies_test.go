@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -37,5 +38,30 @@ func TestAttack81_HostsInSentences(t *testing.T) {
 				t.Errorf("%d bytes: %.200q", len(words), words)
 			}
 		})
+	}
+}
+
+// Addresses that belong to no public host, however they are written.
+func TestAttack82_AddressesThatOnlySeemPublic(t *testing.T) {
+	for address, want := range map[string]reach{
+		"192.0.0.192":              forbiddenReach, // RFC 6890; a cloud keeps credentials there
+		"198.18.0.1":               privateReach,   // RFC 2544
+		"198.19.255.255":           privateReach,
+		"fec0::1":                  privateReach, // RFC 3879
+		"64:ff9b:1::a01:203":       privateReach, // RFC 8215
+		"::127.0.0.1":              loopbackReach,
+		"::10.0.0.1":               privateReach,
+		"::169.254.169.254":        forbiddenReach,
+		"64:ff9b::a9fe:a9fe":       forbiddenReach,
+		"2002:a9fe:a9fe::1":        forbiddenReach,
+		"::ffff:169.254.169.254":   forbiddenReach,
+		"::ffff:0:169.254.169.254": forbiddenReach, // RFC 2765
+		"192.0.1.1":                publicReach,
+		"198.20.0.1":               publicReach,
+		"2001:db8::1":              publicReach, // documentation: leads nowhere
+	} {
+		if got := reachOf(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s is %v, want %v", address, got, want)
+		}
 	}
 }
