@@ -86,7 +86,7 @@ Exit status 0: all closed; 1: something is open; 2: something can't be told.`,
 	f.StringSliceVar(&o.images, "image", nil, "repositories of which the mirror is asked for a tag that nobody signed")
 	f.StringVar(&o.containerdVersion, "containerd-version", "", "as in 1.7.27")
 	f.StringVar(&o.dockerStore, "docker-store", "", "Docker's image store: classic or containerd")
-	f.StringVar(&o.user, "user", "", "a user of the mirror, where it asks for one; sent over https only")
+	f.StringVar(&o.user, "user", "", "a user of the mirrors, where they ask for one; sent over https only, and to --mirror only")
 	f.StringVar(&o.passwordFile, "password-file", "", "file with the user's password")
 	outputFlag(cmd, &o.output)
 	return cmd
@@ -211,6 +211,9 @@ func (o *doctorOptions) credentials() (user, password string, err error) {
 	}
 	if o.passwordFile == "" {
 		return "", "", errors.New("--user needs a password; name the file that holds it with --password-file")
+	}
+	if len(o.mirrors) == 0 {
+		return "", "", errors.New("--user is told to no mirror that only the node's files name; name the mirror with --mirror")
 	}
 	text, err := os.ReadFile(o.passwordFile)
 	if err != nil {

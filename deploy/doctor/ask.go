@@ -38,6 +38,9 @@ type Question struct {
 	Pair [2][]byte
 	// SkipVerify is for clients that trust any certificate.
 	SkipVerify bool
+	// Own is true for a mirror that the operator named, which may know a password of
+	// the operator's. All others are named by the node's files.
+	Own bool
 }
 
 // Answer is what came back.
@@ -118,6 +121,27 @@ func (c *checker) isMirror(e endpoint) bool {
 	})
 }
 
+// isOwn tells whether an endpoint is a mirror that was named, or a registry's name
+// that leads to the address of one.
+func (c *checker) isOwn(ctx context.Context, e endpoint) bool {
+	at, _, _ := net.SplitHostPort(e.address) // "" if it isn't asked at an address
+	return slices.ContainsFunc(c.Mirrors, func(mirror string) bool {
+		m, err := parseEndpoint(mirror)
+		if err != nil || at == "" {
+			return err == nil && m.same(e)
+		}
+		host, _, err := net.SplitHostPort(m.host)
+		if err != nil {
+			host = strings.Trim(m.host, "[]") // no port
+		}
+		if host == at || c.Lookup == nil {
+			return host == at
+		}
+		addresses, err := c.Lookup(ctx, host)
+		return err == nil && slices.Contains(addresses, at)
+	})
+}
+
 // form is how a client names a registry to a mirror.
 type form int
 
@@ -173,7 +197,7 @@ func (c *checker) askOnce(ctx context.Context, e endpoint, registry, repository 
 	}
 	rest, _ := e.within(ref.Repository)
 	q := Question{Address: e.address, Roots: c.roots, CAs: t.cas, Pair: t.pair, SkipVerify: t.skipVerify,
-		URL: e.String() + e.path + rest + "/manifests/" + c.Tag}
+		URL: e.String() + e.path + rest + "/manifests/" + c.Tag, Own: c.isOwn(ctx, e)}
 	if f == byQuery {
 		q.URL += "?ns=" + url.QueryEscape(registry)
 	}

@@ -11,7 +11,7 @@ func (c *checker) fixFor(client string, f Finding) string {
 	case NotReady:
 		return "Ask the mirror's /readyz at its admin address what it waits for, and run doctor again."
 	case Unauthorized:
-		return "Give doctor a user of the mirror with --user and --password-file."
+		return "Give doctor the mirror with --mirror, and a user of it with --user and --password-file."
 	case NotAsked:
 		return "Name a repository that there can be with --image."
 	case CAMissing, CAUntrusted:

@@ -15,7 +15,8 @@ import (
 
 // HTTP asks over the network. It goes through no proxy.
 type HTTP struct {
-	// Username and Password are sent over https only. Default: none.
+	// Username and Password are sent over https only, and to the operator's own mirrors
+	// only. Default: none.
 	Username, Password string
 	// Timeout bounds each question. Required.
 	Timeout time.Duration
@@ -55,7 +56,7 @@ func (h *HTTP) Ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	}
 	r.Header.Set("User-Agent", "trustmirror-doctor")
-	if h.Username != "" && r.URL.Scheme == "https" && !q.SkipVerify {
+	if h.Username != "" && q.Own && r.URL.Scheme == "https" && !q.SkipVerify {
 		r.SetBasicAuth(h.Username, h.Password)
 	}
 	response, err := client.Do(r)

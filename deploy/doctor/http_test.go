@@ -49,7 +49,7 @@ func TestHTTP(t *testing.T) {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	h := &HTTP{Username: "me", Password: "secret", Timeout: 10 * time.Second}
 
-	answer, err := h.Ask(t.Context(), Question{URL: server.URL + "/v2/", Roots: []byte{}, CAs: ca})
+	answer, err := h.Ask(t.Context(), Question{URL: server.URL + "/v2/", Roots: []byte{}, CAs: ca, Own: true})
 	if err != nil || answer.Status != http.StatusForbidden || len(answer.Body) != maxAnswer {
 		t.Errorf("%d, %d bytes, %v", answer.Status, len(answer.Body), err)
 	}
@@ -62,7 +62,7 @@ func TestHTTP(t *testing.T) {
 	if _, err = h.Ask(t.Context(), Question{URL: server.URL + "/v2/", Roots: []byte{}, CAs: newCA(t)}); !errors.Is(err, ErrUntrusted) {
 		t.Errorf("another CA: %v", err)
 	}
-	if _, err = h.Ask(t.Context(), Question{URL: server.URL + "/v2/", Roots: []byte{}, SkipVerify: true}); err != nil {
+	if _, err = h.Ask(t.Context(), Question{URL: server.URL + "/v2/", Roots: []byte{}, SkipVerify: true, Own: true}); err != nil {
 		t.Errorf("unverified: %v", err)
 	}
 	if _, _, ok := last.BasicAuth(); ok {
@@ -81,14 +81,14 @@ func TestHTTP(t *testing.T) {
 	}
 	plain := httptest.NewServer(server.Config.Handler)
 	defer plain.Close()
-	if _, err = h.Ask(t.Context(), Question{URL: plain.URL + "/v2/"}); err != nil {
+	if _, err = h.Ask(t.Context(), Question{URL: plain.URL + "/v2/", Own: true}); err != nil {
 		t.Error(err)
 	}
 	if _, _, ok := last.BasicAuth(); ok {
 		t.Error("credentials were sent in the clear")
 	}
 	plain.Close()
-	if _, err = h.Ask(t.Context(), Question{URL: plain.URL + "/v2/"}); err == nil || errors.Is(err, ErrUntrusted) {
+	if _, err = h.Ask(t.Context(), Question{URL: plain.URL + "/v2/", Own: true}); err == nil || errors.Is(err, ErrUntrusted) {
 		t.Errorf("nobody there: %v", err)
 	}
 }
