@@ -1,10 +1,13 @@
 package upstream
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/trustmirror/trustmirror/verify"
 )
@@ -63,5 +66,67 @@ func TestAttack82_AddressesThatOnlySeemPublic(t *testing.T) {
 		if got := reachOf(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s is %v, want %v", address, got, want)
 		}
+	}
+}
+
+// Registries that begin to answer and then send just enough hold all downloads that
+// there may be. What another one has is had all the same.
+func TestAttack85_RegistriesThatHoldAllDownloads(t *testing.T) {
+	ref, path := blobRef(t, "layer")
+	slow := serve(t, script{path: func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "5")
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		hang(w, r)
+	}})
+	good := serve(t, script{path: answer(200, "layer")})
+	registries := map[string]Registry{"hub.example": {URL: good.URL}}
+	for i := range 5 {
+		registries[fmt.Sprintf("slow%d.example", i)] = Registry{URL: slow.URL}
+	}
+	c := client(t, Config{Registries: registries})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	held := make(chan error)
+	for name := range registries {
+		if name == "hub.example" {
+			continue
+		}
+		from := ref
+		from.Registry = name
+		for range c.opts.Limits.PerRegistry { // of 5 registries, more than there may be
+			go func() {
+				r, err := c.Blob(ctx, from)
+				held <- err
+				if err == nil {
+					<-ctx.Done()
+					_ = r.Close()
+				}
+			}()
+		}
+	}
+	for range c.opts.Limits.Total {
+		must(t, <-held)
+	}
+	done := make(chan string)
+	go func() {
+		for range 3 {
+			got, err := readBlob(t, c, ref)
+			done <- fmt.Sprint(got, " ", err)
+		}
+	}()
+	for range 3 {
+		select {
+		case got := <-done:
+			if got != "layer <nil>" {
+				t.Error(got)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("nothing can be had from another registry")
+		}
+	}
+	cancel()
+	for range 5*c.opts.Limits.PerRegistry - c.opts.Limits.Total {
+		<-held
 	}
 }

@@ -118,7 +118,7 @@ type Timeouts struct {
 // a body open while asking for another object may have to wait for itself.
 type Limits struct {
 	PerRegistry int // bodies open at one server; default 16
-	Total       int // bodies open at all of a Client's servers; default 64
+	Total       int // bodies open at all of a Client's servers, besides one of each; default 64
 }
 
 const (

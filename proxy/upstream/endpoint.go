@@ -44,7 +44,9 @@ type endpoint struct {
 	direct  *http.Transport // to base and to what the operator named
 	guarded *http.Transport // to what the server names: dials nothing further inside
 	auth    *authenticator
-	slots   []chan struct{} // bodies open here, and everywhere
+	open    chan struct{} // bodies open here
+	first   chan struct{} // one of them, that doesn't count among all: others can't take it
+	total   chan struct{} // bodies open everywhere, without those
 
 	reach atomic.Int32 // of the address that base turned out to have; publicReach until known
 
@@ -83,7 +85,7 @@ func newEndpoint(ctx context.Context, c endpointConfig, opts Options, h hooks, t
 	e := &endpoint{
 		name: c.name, base: base, opts: opts, hooks: h.withDefaults(), route: c.route, setting: c.setting,
 		unavailable: c.unavailable, limited: c.limited,
-		slots: []chan struct{}{make(chan struct{}, opts.Limits.PerRegistry), total},
+		open: make(chan struct{}, opts.Limits.PerRegistry), first: make(chan struct{}, 1), total: total,
 	}
 	if e.resolver, err = c.route.resolver(opts.Timeouts.Dial); err != nil {
 		return nil, err
@@ -220,34 +222,39 @@ var errBusy = errors.New("as many downloads are open as may be")
 // acquire waits for the right to hold a body open. A call that had better not wait
 // gets errBusy instead.
 func (e *endpoint) acquire(ctx context.Context, c call) (release func(), err error) {
-	for i, s := range e.slots {
-		if err := take(ctx, s, c.atOnce); err != nil {
-			for _, held := range e.slots[:i] {
-				<-held
-			}
-			return nil, fmt.Errorf("waiting for a free download at %s: %w", e.name, err)
-		}
+	here, err := take(ctx, c.atOnce, e.open, nil)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for a free download at %s: %w", e.name, err)
+	}
+	counted, err := take(ctx, c.atOnce, e.first, e.total)
+	if err != nil {
+		<-here
+		return nil, fmt.Errorf("waiting for a free download at %s: %w", e.name, err)
 	}
 	return sync.OnceFunc(func() {
-		for _, s := range e.slots {
-			<-s
-		}
+		<-counted
+		<-here
 	}), nil
 }
 
-func take(ctx context.Context, slot chan<- struct{}, atOnce bool) error {
-	select {
-	case slot <- struct{}{}:
-		return nil
-	default:
+// take takes a slot of one of two, the first if it can, and returns whose; nil has none.
+func take(ctx context.Context, atOnce bool, a, b chan struct{}) (taken chan struct{}, err error) {
+	for _, s := range []chan struct{}{a, b} {
+		select {
+		case s <- struct{}{}:
+			return s, nil
+		default:
+		}
 	}
 	if atOnce {
-		return errBusy
+		return nil, errBusy
 	}
 	select {
-	case slot <- struct{}{}:
-		return nil
+	case a <- struct{}{}:
+		return a, nil
+	case b <- struct{}{}:
+		return b, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 }

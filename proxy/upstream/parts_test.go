@@ -76,7 +76,8 @@ func TestParts(t *testing.T) {
 // nothingLeft checks that buffers and slots were given back.
 func nothingLeft(t *testing.T, c *Client) {
 	t.Helper()
-	if n, slots := len(c.parts.taken), len(c.total); n != 0 || slots != 0 {
+	e := c.endpoints["hub.example"]
+	if n, slots := len(c.parts.taken), len(c.total)+len(e.first)+len(e.open); n != 0 || slots != 0 {
 		t.Errorf("%d buffers and %d slots are still taken", n, slots)
 	}
 }

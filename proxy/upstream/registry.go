@@ -27,7 +27,7 @@ type Client struct {
 	hooks  hooks
 	ctx    context.Context // of work that callers share
 	cancel context.CancelFunc
-	total  chan struct{} // bodies open at all registries
+	total  chan struct{} // bodies open at all registries, besides one of each
 	parts  *partBuffers
 
 	mu        sync.Mutex

@@ -212,7 +212,7 @@ func TestLeavingEndsTheWait(t *testing.T) {
 func TestBodiesOpenAreLimited(t *testing.T) {
 	body := "layer"
 	ref, path := blobRef(t, body)
-	for name, limits := range map[string]Limits{"at one registry": {PerRegistry: 2, Total: 9}, "in all": {PerRegistry: 3, Total: 2}} {
+	for name, limits := range map[string]Limits{"at one registry": {PerRegistry: 2, Total: 9}, "in all": {PerRegistry: 3, Total: 1}} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, script{path: answer(200, body)})
 			config := at(s)
@@ -253,8 +253,13 @@ func TestGivingUpOnOneLimitFreesTheOther(t *testing.T) {
 	copied.Registry = "copy.example"
 	c := client(t, Config{
 		Registries: map[string]Registry{"hub.example": {URL: s.URL}, "copy.example": {URL: s.URL}},
-		Options:    Options{Limits: Limits{PerRegistry: 1, Total: 1}},
+		Options:    Options{Limits: Limits{PerRegistry: 2, Total: 1}},
 	})
+	for _, own := range []verify.Ref{ref, copied} { // which each registry has besides
+		r, err := c.Blob(t.Context(), own)
+		must(t, err)
+		defer r.Close()
+	}
 	first, err := c.Blob(t.Context(), ref)
 	must(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
