@@ -98,6 +98,45 @@ func TestMaxConnections(t *testing.T) {
 	}
 }
 
+// Connections to the admin address are limited, too, and answers that nobody reads end.
+func TestAttack84_ConnectionsToTheAdminAddress(t *testing.T) {
+	m := startLocal(t, newLab(t).write(t))
+	connect := func() net.Conn {
+		t.Helper()
+		conn, err := net.Dial("tcp", m.adminAt.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		return conn
+	}
+	answered := func(conn net.Conn, patience time.Duration) error {
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_, err := conn.Read(make([]byte, 1))
+		return err
+	}
+	var last net.Conn
+	for range maxOperators {
+		last = connect()
+		if err := answered(last, 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	more := connect()
+	if err := answered(more, 200*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one more: %v", err)
+	}
+	m.wants(tagPath, 200, "") // clients notice nothing
+	last.Close()
+	if err := answered(more, 20*time.Second); err != nil {
+		t.Errorf("once another has ended: %v", err)
+	}
+	if got := m.mirror.operators.WriteTimeout; got != operatorTimeout {
+		t.Errorf("an answer may take %v", got)
+	}
+}
+
 // The limit of the configuration is in force, by client address.
 func TestRateLimitIsWired(t *testing.T) {
 	l := newLab(t)

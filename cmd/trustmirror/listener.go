@@ -7,19 +7,22 @@ import (
 	"sync"
 )
 
-// clientListener accepts the connections of clients: at most so many at once, and
+// maxOperators is how many connections the admin address has at once.
+const maxOperators = 256
+
+// limitedListener accepts connections: at most so many at once, and those of clients
 // by TLS or not as the configuration in force says.
-type clientListener struct {
+type limitedListener struct {
 	net.Listener
-	current *current
+	current *current      // nil: never by TLS
 	slots   chan struct{} // holds one for each connection
 	closing chan struct{} // closed by Close
 	close   func() error
 }
 
-func newClientListener(l net.Listener, limit int, c *current) *clientListener {
+func newLimitedListener(l net.Listener, limit int, c *current) *limitedListener {
 	closing := make(chan struct{})
-	return &clientListener{
+	return &limitedListener{
 		Listener: l, current: c, slots: make(chan struct{}, limit), closing: closing,
 		close: sync.OnceValue(func() error {
 			close(closing)
@@ -30,7 +33,7 @@ func newClientListener(l net.Listener, limit int, c *current) *clientListener {
 
 // Accept implements net.Listener: it waits until there are less connections than
 // there may be.
-func (l *clientListener) Accept() (net.Conn, error) {
+func (l *limitedListener) Accept() (net.Conn, error) {
 	select {
 	case l.slots <- struct{}{}:
 	case <-l.closing:
@@ -41,6 +44,9 @@ func (l *clientListener) Accept() (net.Conn, error) {
 		<-l.slots
 		return nil, err
 	}
+	if l.current == nil {
+		return conn, nil
+	}
 	if c := l.current.get().certificates; c != nil {
 		return tls.Server(conn, c.server()), nil
 	}
@@ -48,11 +54,11 @@ func (l *clientListener) Accept() (net.Conn, error) {
 }
 
 // Close implements net.Listener.
-func (l *clientListener) Close() error { return l.close() }
+func (l *limitedListener) Close() error { return l.close() }
 
 // follow is http.Server.ConnState: it learns when connections end. They aren't
 // wrapped for that, since net/http sends files only by connections that it knows.
-func (l *clientListener) follow(_ net.Conn, state http.ConnState) {
+func (l *limitedListener) follow(_ net.Conn, state http.ConnState) {
 	if state == http.StateClosed || state == http.StateHijacked {
 		<-l.slots
 	}

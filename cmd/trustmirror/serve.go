@@ -155,8 +155,8 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 	}
 	m.current.put(parts)
 	m.reloads.succeeded(wallClock())
-	clientsAt := newClientListener(m.clientsAt, c.Listen.MaxConnections, &m.current)
-	m.clientsAt = clientsAt
+	clientsAt, adminAt := newLimitedListener(m.clientsAt, c.Listen.MaxConnections, &m.current), newLimitedListener(m.adminAt, maxOperators, nil)
+	m.clientsAt, m.adminAt = clientsAt, adminAt
 	m.clients = proxy.NewServer(c.Listen.Address, &m.current)
 	m.clients.ConnState = clientsAt.follow
 	m.clients.ErrorLog = slog.NewLogLogger(&serverLog{m.log.Handler()}, slog.LevelWarn)
@@ -179,6 +179,8 @@ func (m *mirror) build(ctx context.Context, c *Config) error {
 		Metrics:       m.telemetry.metrics.handler(),
 		Status:        page,
 	}))
+	m.operators.ConnState = adminAt.follow
+	m.operators.WriteTimeout = operatorTimeout
 	m.operators.ErrorLog = m.clients.ErrorLog
 	return nil
 }
@@ -327,6 +329,10 @@ func (m *mirror) run(ctx context.Context, files *watched) error {
 	m.log.Info("ended")
 	return nil
 }
+
+// operatorTimeout is how long an answer at the admin address may take to be read: those
+// who don't read would hold pages in memory.
+const operatorTimeout = time.Minute
 
 // sweepEvery is how often what dead downloads left in storage is removed.
 const sweepEvery = time.Hour
