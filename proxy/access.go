@@ -9,6 +9,20 @@ import (
 	"github.com/trustmirror/trustmirror/proxy/loop"
 )
 
+// begin makes a request one of those that are answered at once, until end. By HTTP/2
+// there may be more of them than connections.
+func (s *server) begin() (end func(), err error) {
+	if s.answering == nil {
+		return func() {}, nil
+	}
+	select {
+	case s.answering <- struct{}{}:
+		return func() { <-s.answering }, nil
+	default:
+		return nil, errOverloaded
+	}
+}
+
 // enter lets a request pass that may be answered: not one too many, not this
 // mirror's own, and from somebody who may pull.
 func (s *server) enter(x *exchange) error {

@@ -29,6 +29,7 @@ const (
 	reasonUnauthorized verify.Reason = "unauthorized"
 	reasonCertificate  verify.Reason = "client_certificate"
 	reasonClientLimit  verify.Reason = "client_rate_limited"
+	reasonOverloaded   verify.Reason = "overloaded"
 	reasonLoop         verify.Reason = "loop"
 	reasonTimeout      verify.Reason = "timeout"
 	reasonInterrupted  verify.Reason = "interrupted"
@@ -79,6 +80,7 @@ var (
 	errQuery        = &requestError{reasonQuery, "the query string of the request is malformed", nil}
 	errPageNumber   = &requestError{reasonPage, "n has to be a whole number from 0 up", nil}
 	errUnauthorized = &requestError{reasonUnauthorized, "this mirror asks for a user and a password: use docker login", nil}
+	errOverloaded   = &requestError{reasonOverloaded, "this mirror answers as many requests at once as it may (listen.max_connections); ask again", nil}
 	errPassword     = &requestError{reasonUnauthorized, "the user or the password is wrong: use docker login again", nil}
 
 	errManyNamespaces = &requestError{reasonName, "the request has more than one ns parameter: name one registry", nil}
@@ -211,6 +213,9 @@ func answerRequest(e *requestError) answer {
 		a.status, a.code = http.StatusBadRequest, errcode.ErrorCodePaginationNumberInvalid
 	case reasonLoop:
 		a.status, a.code, a.outcome = http.StatusLoopDetected, errcode.ErrorCodeUnavailable, outcomeUnavailable
+	case reasonOverloaded:
+		a.status, a.code, a.outcome = http.StatusServiceUnavailable, errcode.ErrorCodeUnavailable, outcomeUnavailable
+		return a.retriable()
 	case reasonUnauthorized, reasonCertificate:
 		a.status, a.code, a.outcome = http.StatusUnauthorized, errcode.ErrorCodeUnauthorized, outcomeDenied
 	default:

@@ -68,6 +68,9 @@ type Config struct {
 	ClientCAs func() *x509.CertPool
 	// RateLimit bounds how often one client address asks. Zero: it isn't bounded.
 	RateLimit RateLimit
+	// MaxRequests is how many requests are answered at once; further ones are told to
+	// ask again. 0: any number.
+	MaxRequests int
 	// Via is this mirror's loop.ID: a request that has it came back to where it
 	// was sent from, and is refused. Empty: no request is.
 	Via string
@@ -121,6 +124,13 @@ func New(c Config) (http.Handler, error) {
 	if c.WriteTimeout < 0 {
 		return nil, fmt.Errorf("proxy: the write timeout is %v: it must not be negative", c.WriteTimeout)
 	}
+	if c.MaxRequests < 0 {
+		return nil, fmt.Errorf("proxy: %d requests at once lets nobody pull", c.MaxRequests)
+	}
+	var answering chan struct{}
+	if c.MaxRequests > 0 {
+		answering = make(chan struct{}, c.MaxRequests)
+	}
 	if c.WriteTimeout == 0 {
 		c.WriteTimeout = defaultWriteTimeout
 	}
@@ -136,6 +146,7 @@ func New(c Config) (http.Handler, error) {
 		users:        users,
 		clientCAs:    c.ClientCAs,
 		limiter:      limiter,
+		answering:    answering,
 		via:          c.Via,
 		router:       newRouter(),
 		meanings:     known,
@@ -154,6 +165,7 @@ type server struct {
 	users        auth.AccessController // nil: anybody may pull
 	clientCAs    func() *x509.CertPool // returns nil where clients need no certificate
 	limiter      *limiter              // nil: clients may ask as often as they like
+	answering    chan struct{}         // holds one for each request; nil: any number is answered at once
 	via          string
 	router       *mux.Router
 	meanings     *meanings
@@ -232,6 +244,11 @@ func (s *server) serve(x *exchange) error {
 	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
 		return errMethod
 	}
+	end, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	if err := s.enter(x); err != nil {
 		return err
 	}

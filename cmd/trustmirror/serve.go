@@ -215,6 +215,7 @@ func (m *mirror) equip(p *parts, c *Config) (err error) {
 		Htpasswd:        c.Listen.HTPasswd,
 		ClientCAs:       p.certificates.clientCAs,
 		RateLimit:       c.Listen.rateLimit(),
+		MaxRequests:     m.started.Listen.MaxConnections,
 		Via:             m.via,
 		Decided:         p.decided,
 		Pulls:           m.activity,
