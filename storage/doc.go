@@ -57,6 +57,7 @@
 // # Links
 //
 // The filesystem driver never leaves its root folder. Anything in a stored
-// file's place that isn't a regular file (a link, a pipe) counts as absent, and
-// the next write replaces it.
+// file's place that isn't a regular file (a link, a pipe, a folder) counts as
+// absent, and the next write replaces it. Files under names that no driver accepts
+// are left alone.
 package storage

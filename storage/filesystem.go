@@ -72,13 +72,12 @@ func makeRoot(dir string) error {
 
 func (d *filesystem) Name() string { return filesystemDriver }
 
-func (d *filesystem) GetContent(ctx context.Context, p string) ([]byte, error) {
-	f, err := d.Reader(ctx, p, 0)
+func (d *filesystem) GetContent(_ context.Context, p string) ([]byte, error) {
+	f, size, err := d.open(p)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return io.ReadAll(f)
+	return readSmall(p, size, maxSmall, f)
 }
 
 // PutContent replaces a file atomically and durably.
@@ -105,19 +104,28 @@ func (d *filesystem) PutContent(ctx context.Context, p string, content []byte) (
 
 // Reader returns an *os.File.
 func (d *filesystem) Reader(_ context.Context, p string, offset int64) (io.ReadCloser, error) {
-	// Opening a pipe would block, so look before.
-	if _, err := d.lstat(p); err != nil {
-		return nil, err
-	}
-	f, err := d.root.Open(local(p))
+	f, _, err := d.open(p)
 	if err != nil {
-		return nil, notFound(p, err)
+		return nil, err
 	}
 	if _, err := f.Seek(offset, io.SeekStart); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// open opens a regular file, which had size bytes just before.
+func (d *filesystem) open(p string) (f *os.File, size int64, err error) {
+	info, err := d.lstat(p) // opening a pipe would block
+	if err != nil {
+		return nil, 0, err
+	}
+	if info.IsDir() {
+		return nil, 0, storagedriver.PathNotFoundError{Path: p}
+	}
+	f, err = d.root.Open(local(p))
+	return f, info.Size(), notFound(p, err)
 }
 
 // Writer writes to a file in its place. Its content is on disk after Commit, its
@@ -219,7 +227,14 @@ func (d *filesystem) rename(source, dest string) error {
 	if err := d.makeFolder(folder); err != nil {
 		return err
 	}
-	if err := d.root.Rename(local(source), local(dest)); err != nil {
+	err := d.root.Rename(local(source), local(dest))
+	if info, found := d.root.Lstat(local(dest)); err != nil && found == nil && info.IsDir() {
+		// Somebody's folder is in the way. In staging Sweep removes it.
+		if err = d.root.Rename(local(dest), local(stagingPath())); err == nil {
+			err = d.root.Rename(local(source), local(dest))
+		}
+	}
+	if err != nil {
 		return err
 	}
 	return d.syncFolder(folder)

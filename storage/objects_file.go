@@ -51,17 +51,32 @@ func (s *Store) saveAtEnd(ctx context.Context) {
 
 // loadObjects reads what was known, and tells whether that is all there is.
 func (s *Store) loadObjects(ctx context.Context) (complete bool) {
-	raw, err := s.plain.GetContent(ctx, endedFile)
+	raw, err := s.readObjects(ctx, endedFile)
 	if err == nil {
 		// From now on it's no longer complete, whatever happens to this process.
 		complete = s.plain.Move(ctx, endedFile, runningFile) == nil
 	} else {
-		raw, err = s.plain.GetContent(ctx, runningFile)
+		raw, err = s.readObjects(ctx, runningFile)
 	}
 	if err != nil {
 		return false // nothing was written yet, or it can't be read: the walk finds all
 	}
 	return parseObjects(raw, s.objects.find) && complete
+}
+
+// maxObjectsFile is how much is read of what was written down: 2.5 million objects.
+const maxObjectsFile = 256 << 20
+
+func (s *Store) readObjects(ctx context.Context, path string) ([]byte, error) {
+	info, err := s.plain.Stat(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.plain.Reader(ctx, path, 0)
+	if err != nil {
+		return nil, err
+	}
+	return readSmall(path, info.Size(), maxObjectsFile, r)
 }
 
 // parseObjects calls found with each object, and tells whether there is nothing in

@@ -101,7 +101,11 @@ func (b *bucket) RedirectURL(r *http.Request, path string) (string, error) {
 
 func (b *bucket) GetContent(ctx context.Context, path string) (content []byte, err error) {
 	err = bounded(ctx, s3Patience, func(ctx context.Context) error {
-		content, err = b.StorageDriver.GetContent(ctx, path)
+		r, err := b.StorageDriver.Reader(ctx, path, 0)
+		if err != nil {
+			return err
+		}
+		content, err = readSmall(path, 0, maxSmall, r)
 		return err
 	})
 	return content, err

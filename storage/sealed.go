@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,25 @@ import (
 
 // errUnreadable says that a record isn't what was written there.
 var errUnreadable = errors.New("record is corrupt")
+
+// maxSmall is how many bytes a driver's GetContent reads into memory at most, beyond
+// which a file is damaged. Records have less than a KiB, trust state up to 16 MiB.
+const maxSmall = 32 << 20
+
+// readSmall reads a small file whole, which had size bytes as far as is known, unless
+// it has more than limit, and closes it.
+func readSmall(path string, size, limit int64, r io.ReadCloser) (raw []byte, err error) {
+	defer r.Close() //nolint:errcheck // it was only read
+	if size <= limit {
+		if raw, err = io.ReadAll(io.LimitReader(r, limit+1)); err != nil {
+			return nil, err
+		}
+	}
+	if max(size, int64(len(raw))) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes: %w", path, limit, errUnreadable)
+	}
+	return raw, nil
+}
 
 // putRecord writes a small file that carries a checksum over its path and body.
 func (s *Store) putRecord(ctx context.Context, path string, body []byte) error {

@@ -136,7 +136,7 @@ func (s *Store) walkContent(ctx context.Context, f func(digest.Digest, storagedr
 // walk calls f with each file below a folder; none when it is absent.
 func (s *Store) walk(ctx context.Context, folder string, f func(storagedriver.FileInfo) error) error {
 	err := s.driver.Walk(ctx, folder, func(info storagedriver.FileInfo) error {
-		if err := ctx.Err(); err != nil || info.IsDir() {
+		if err := ctx.Err(); err != nil || info.IsDir() || !isOurs(info.Path()) {
 			return err
 		}
 		return f(info)

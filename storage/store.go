@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
@@ -61,14 +62,19 @@ func (s *Store) Sweep(ctx context.Context) error {
 	return nil
 }
 
-// list returns the paths in a folder; none when it is absent.
+// list returns the paths in a folder, but for those that aren't the store's; none when
+// it is absent.
 func (s *Store) list(ctx context.Context, folder string) ([]string, error) {
 	files, err := s.driver.List(ctx, folder)
 	if err = driverError(err); errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
-	return files, err
+	return slices.DeleteFunc(files, func(path string) bool { return !isOurs(path) }), err
 }
+
+// isOurs tells whether drivers accept a path: what isn't, as lost+found, somebody else
+// put there, and an operation on it would fail.
+func isOurs(path string) bool { return storagedriver.PathRegexp.MatchString(path) }
 
 // discard removes a staging file when its write has failed, also when it failed
 // because ctx ended. What can't be removed is left to Sweep.
