@@ -88,9 +88,7 @@ func (s *Store) EvictionState() EvictionState {
 
 // Used notes that an object is used that nobody opened, as where its bytes are still
 // in memory. It costs next to nothing.
-func (s *Store) Used(ctx context.Context, d digest.Digest) {
-	s.objects.release(s.objects.hold(ctx, d))
-}
+func (s *Store) Used(d digest.Digest) { s.objects.touch(d) }
 
 // EvictAlways keeps content below the limit until ctx ends. What was used when
 // survives restarts in a file of the store; what that doesn't know is looked for

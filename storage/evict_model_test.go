@@ -72,7 +72,7 @@ func testEvictionModel(t *testing.T, random *rand.Rand) {
 				close(one)
 			}
 		case what < 17:
-			e.Used(t.Context(), one)
+			e.Used(one)
 			used(one)
 		case what < 18 && random.IntN(10) == 0: // a restart
 			for d, m := range model {

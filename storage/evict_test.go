@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -297,5 +298,43 @@ func TestPutWaitsForEviction(t *testing.T) {
 	e.leave(t.Context(), o, &done)
 	<-stored
 	e.read(d)
+	e.right()
+}
+
+// While an object that is in memory, too, is being evicted, which may take a slow disk
+// long, it is served from memory.
+func TestAttack74_EvictionKeepsNobodyWaiting(t *testing.T) {
+	e := newEvictor(t, 1000)
+	e.Remember(e.clock)
+	d := e.put(1, 1600)
+	if _, err := e.ReadDocument(t.Context(), d, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	e.pass(spared)
+	o := e.objects.take(spared, 0)
+	if o == nil {
+		t.Fatal("nothing is taken")
+	}
+	served := make(chan int64)
+	go func() {
+		var n int64
+		if c, ok := e.Remembered(d); ok {
+			n, _ = io.Copy(io.Discard, c)
+		}
+		served <- n
+	}()
+	select {
+	case n := <-served:
+		if n != 1600 {
+			t.Errorf("served %d bytes", n)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("who is served from memory waits for the disk")
+		e.objects.left(o, false)
+		<-served
+		return
+	}
+	var done Evicted
+	e.leave(t.Context(), o, &done)
 	e.right()
 }

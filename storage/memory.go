@@ -98,7 +98,7 @@ func (s *Store) Remembered(d digest.Digest) (*Content, bool) {
 	if !ok {
 		return nil, false
 	}
-	s.Used(context.Background(), d)
+	s.Used(d)
 	return InMemory(d, raw), true
 }
 

@@ -98,6 +98,18 @@ func (x *objects) release(o *object) {
 	}
 }
 
+// touch notes that an object is used, and waits for nothing.
+func (x *objects) touch(d digest.Digest) {
+	if x == nil {
+		return
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if o := x.known[d]; o != nil {
+		x.use(o)
+	}
+}
+
 func (x *objects) use(o *object) {
 	o.used.Store(x.now().Unix())
 	if !x.changed.Load() { // most often it is set, and others write beside it
