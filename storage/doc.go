@@ -11,7 +11,7 @@
 //	tags/<repository>/<tag>/<signed>                       which document is a copy's tag
 //	trust/<gun>/<name>                                     state of a trust source
 //	staging/<random>                                       writes under way
-//	quarantine/<time>-<digest>                             the latest corrupt objects, for inspection
+//	quarantine/<time>-<digest>                             the latest corrupt objects, for inspection, until the disk is full
 //	scrub/place                                            which part of content was scrubbed last
 //	eviction/running, eviction/ended                       when each object was last used
 //

@@ -11,7 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// maxQuarantine is how many corrupt objects are kept for inspection.
+// maxQuarantine is how many corrupt objects are kept for inspection, unless the disk is
+// full.
 const maxQuarantine = 16
 
 // Quarantine moves an object out of the way, so that it can be stored anew, and
@@ -40,4 +41,20 @@ func (s *Store) Quarantine(ctx context.Context, d digest.Digest) error {
 		}
 	}
 	return nil
+}
+
+// dropQuarantined removes what is kept for inspection, as far as it can, and returns
+// how many bytes that had.
+func (s *Store) dropQuarantined(ctx context.Context) (bytes int64) {
+	kept, err := s.list(ctx, quarantineFolder)
+	if err != nil {
+		return 0
+	}
+	for _, path := range kept {
+		info, err := s.plain.Stat(ctx, path)
+		if err == nil && s.plain.Delete(ctx, path) == nil {
+			bytes += info.Size()
+		}
+	}
+	return bytes
 }

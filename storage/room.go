@@ -17,8 +17,10 @@ func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// makeRoom evicts until the disk has so many bytes left, if it tells. An error says
-// that it can't have. If all of content doesn't take so many, nothing is evicted.
+// makeRoom evicts until the disk has so many bytes left, if it tells, or until so many
+// were evicted as are missing: some file systems tell later what they got back. An
+// error says that it can't have. If all of content doesn't take so many, nothing is
+// evicted.
 func (s *Store) makeRoom(ctx context.Context, need int64) error {
 	x := s.objects
 	if x == nil || x.plan.Free == nil {
@@ -29,16 +31,19 @@ func (s *Store) makeRoom(ctx context.Context, need int64) error {
 	}
 	x.making.Lock()
 	defer x.making.Unlock()
+	free, err := x.plan.Free()
+	if err != nil || free >= need {
+		return nil
+	}
+	missing := need - free - s.dropQuarantined(ctx)
+	if _, bytes := x.total(); bytes < missing {
+		return fmt.Errorf("%d bytes are needed, %d are left, and %d are taken by content that could be evicted: %w", need, free, bytes, syscall.ENOSPC)
+	}
 	done := Evicted{DiskFull: true}
 	defer s.tell(&done)
-	for done.Err == nil {
-		free, err := x.plan.Free()
-		if err != nil || free >= need {
-			return nil // if it doesn't tell, a write does
-		}
-		_, bytes := x.total()
-		if free+bytes < need {
-			return fmt.Errorf("%d bytes are needed, %d are left, and %d are taken by content that could be evicted: %w", need, free, bytes, syscall.ENOSPC)
+	for done.Err == nil && done.Bytes < missing {
+		if free, err := x.plan.Free(); err != nil || free >= need {
+			return nil
 		}
 		o := x.take(0, -1)
 		if o == nil {
@@ -66,11 +71,15 @@ func (s *Store) retry(ctx context.Context, do func() error) error {
 	return again
 }
 
-// evictPart evicts as much as keeping below a limit would, at least one object.
+// evictPart evicts as much as keeping below a limit would, at least one object, unless
+// there is something in quarantine.
 func (s *Store) evictPart(ctx context.Context) bool {
 	x := s.objects
 	x.making.Lock()
 	defer x.making.Unlock()
+	if s.dropQuarantined(ctx) > 0 {
+		return true
+	}
 	done := Evicted{DiskFull: true}
 	defer s.tell(&done)
 	_, bytes := x.total()
@@ -132,4 +141,14 @@ func (w *roomyWriter) Write(p []byte) (n int, err error) {
 		return err
 	})
 	return n, err
+}
+
+// Commit isn't done again: what the system had taken and then found no room for is
+// lost. But who tries again finds room.
+func (w *roomyWriter) Commit(ctx context.Context) error {
+	err := w.FileWriter.Commit(ctx)
+	if IsFull(err) {
+		w.store.evictPart(ctx)
+	}
+	return err
 }

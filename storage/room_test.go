@@ -285,3 +285,107 @@ func TestEvictAlways(t *testing.T) {
 		}
 	}
 }
+
+// TestAttack71_RoomThatComesLate evicts on a file system that tells only later of the
+// room that it got: what is needed is evicted, and not everything.
+func TestAttack71_RoomThatComesLate(t *testing.T) {
+	r := newRoomy(t, 100_000, false)
+	for i := range 9 {
+		r.mustPut(fmt.Sprintf("number %d ", i), 10_000)
+	}
+	r.plan.Free = func() (int64, error) { return 10_000, nil } // whatever is evicted
+	r.Store = storage.New(r.disk)
+	r.EvictBy(r.plan)
+	r.EvictOnce(t.Context()) // looks at what there is
+	r.mustPut("large ", 25_000)
+	if stock, err := r.Stock(t.Context()); err != nil || len(stock.Objects) != 8 {
+		t.Errorf("%d objects are stored, want 8; %v", len(stock.Objects), err)
+	}
+}
+
+// TestAttack72_DamagedMakesRoom has the disk full of what was damaged and set aside:
+// it goes before anything else.
+func TestAttack72_DamagedMakesRoom(t *testing.T) {
+	for _, tells := range []bool{true, false} {
+		t.Run(fmt.Sprintf("tells=%t", tells), func(t *testing.T) {
+			r := newRoomy(t, 100_000, tells)
+			for i := range 4 {
+				if err := r.Quarantine(t.Context(), r.mustPut(fmt.Sprintf("damaged %d ", i), 15_000)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first := r.mustPut("first ", 20_000)
+			second, err := r.put("second ", 50_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.has(first, second)
+		})
+	}
+}
+
+// fullAtCommit is a driver on a disk that takes what is written, and says only at its
+// end that there is no room: as NFS does when a quota is used up.
+type fullAtCommit struct {
+	storagedriver.StorageDriver
+	room int64
+}
+
+func (d *fullAtCommit) Writer(ctx context.Context, path string, appending bool) (storagedriver.FileWriter, error) {
+	w, err := d.StorageDriver.Writer(ctx, path, appending)
+	return &fullWriter{FileWriter: w, disk: d}, err
+}
+
+func (d *fullAtCommit) Delete(ctx context.Context, path string) error {
+	if info, err := d.Stat(ctx, path); err == nil && strings.HasPrefix(path, "/content/") {
+		d.room += info.Size()
+	}
+	return d.StorageDriver.Delete(ctx, path)
+}
+
+type fullWriter struct {
+	storagedriver.FileWriter
+	disk    *fullAtCommit
+	written int64
+}
+
+func (w *fullWriter) Write(p []byte) (int, error) {
+	n, err := w.FileWriter.Write(p)
+	w.written += int64(n)
+	return n, err
+}
+
+func (w *fullWriter) Commit(ctx context.Context) error {
+	if w.written > w.disk.room {
+		return storagedriver.Error{DriverName: "full", Detail: syscall.EDQUOT}
+	}
+	w.disk.room -= w.written
+	return w.FileWriter.Commit(ctx)
+}
+
+// TestAttack73_FullAtCommit: what the disk took and then had no room for is lost, but
+// who tries again finds room.
+func TestAttack73_FullAtCommit(t *testing.T) {
+	r := newRoomy(t, 0, false)
+	r.Store = storage.New(&fullAtCommit{newDriver(t, "inmemory", nil), 100_000})
+	r.EvictBy(r.plan)
+	for i := range 10 {
+		r.mustPut(fmt.Sprintf("old %d ", i), 10_000)
+	}
+	for tries := 1; ; tries++ {
+		d, err := r.put("new ", 10_000)
+		if err == nil {
+			if _, err := r.ReadDocument(t.Context(), d, 10_000); err != nil {
+				t.Error(err)
+			}
+			break
+		}
+		if !storage.IsFull(err) || tries == 3 {
+			t.Fatalf("after %d tries: %v", tries, err)
+		}
+	}
+	stock, err := r.Stock(t.Context())
+	if err != nil || len(stock.Objects) != 10 || stock.Unfinished.Files > 0 {
+		t.Errorf("%d objects, %+v unfinished, %v", len(stock.Objects), stock.Unfinished, err)
+	}
+}
