@@ -2,10 +2,13 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net/http"
+	"path"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/opencontainers/go-digest"
@@ -29,6 +32,20 @@ func (s *Store) direct() bool {
 func (s *Store) redirects() bool {
 	d, ok := s.driver.(direct)
 	return ok && d.Redirects()
+}
+
+// deniesWhatIsNot is for a listing that is empty, where that must not be a mistake. Who
+// answers anything with 200, as a proxy before a bucket that is away may, seems to list
+// nothing; but then it has what can't be there, too.
+func (s *Store) deniesWhatIsNot(ctx context.Context, folder string) error {
+	if !s.direct() {
+		return nil
+	}
+	_, err := s.driver.GetContent(ctx, path.Join(folder, rand.Text()))
+	if err = driverError(err); errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return cmp.Or(err, errors.New("the bucket seems to be empty, and to have whatever it's asked for: something else answers for it"))
 }
 
 // maxBuffered is how large an object may be to be held in memory whole, so that it is

@@ -23,6 +23,11 @@ func (t Trust) List(ctx context.Context, gun string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trust state of %s: %w", gun, err)
 	}
+	if len(names) == 0 {
+		if err := t.store.deniesWhatIsNot(ctx, folder); err != nil {
+			return nil, fmt.Errorf("trust state of %s: %w", gun, err)
+		}
+	}
 	slices.Sort(names)
 	return names, nil
 }
