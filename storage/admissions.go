@@ -54,7 +54,7 @@ func (s *Store) putEdge(ctx context.Context, root string, a Admission) error {
 	if _, err := parseAdmission(root, path, body); err != nil {
 		return err
 	}
-	s.edgesKnown.forget(path) // it may have been removed
+	s.memory.edges.drop(path) // it may have been removed
 	switch _, err := s.edge(ctx, root, path); {
 	case err == nil:
 		return nil

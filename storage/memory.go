@@ -15,7 +15,8 @@ const (
 	// takes to find such a thing out, and long enough that hardly a request of a busy
 	// fleet touches the file system or the bucket.
 	recordsFor = 5 * time.Second
-	// maxRecordBytes is about 8,000 admissions, and as many tags.
+	// maxRecordBytes is about 8,000 admissions, as many tags, and as many records of a
+	// bucket.
 	maxRecordBytes = 8 << 20
 	// maxDocumentBytes is the documents of a few thousand images.
 	maxDocumentBytes = 32 << 20
@@ -28,6 +29,7 @@ const (
 type memory struct {
 	admissions *recent[admitted, []Admission] // never empty
 	tags       *recent[boundTag, digest.Digest]
+	edges      *recent[string, []byte]        // of a bucket, by path
 	documents  *recent[digest.Digest, []byte] // hashed when they were read; the slices are nobody else's
 }
 
@@ -41,11 +43,11 @@ type boundTag struct {
 	signed          digest.Digest
 }
 
-// Remember makes the store remember, in up to 48 MiB of memory, what it is asked for
-// most: bound tags and RecentAdmissions for recordsFor, and documents. It never
-// remembers that something is absent. What is written through the store is seen at
-// once, so those who work on one place in one process share one store. Call it before
-// the store is used. now tells the time; nil means time.Now.
+// Remember makes the store remember, in up to 56 MiB of memory, what it is asked for
+// most: bound tags and RecentAdmissions for recordsFor, documents, and a bucket's
+// edges. It never remembers that something is absent. What is written through the
+// store is seen at once, so those who work on one place in one process share one
+// store. Call it before the store is used. now tells the time; nil means time.Now.
 func (s *Store) Remember(now func() time.Time) {
 	if now == nil {
 		now = time.Now
@@ -53,6 +55,7 @@ func (s *Store) Remember(now func() time.Time) {
 	s.memory = memory{
 		admissions: newRecent[admitted, []Admission](maxRecordBytes, recordsFor, now),
 		tags:       newRecent[boundTag, digest.Digest](maxRecordBytes, recordsFor, now),
+		edges:      newRecent[string, []byte](maxRecordBytes, math.MaxInt64, now),
 		documents:  newRecent[digest.Digest, []byte](maxDocumentBytes, math.MaxInt64, now),
 	}
 }

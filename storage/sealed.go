@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -40,25 +39,23 @@ func (s *Store) putRecord(ctx context.Context, path string, body []byte) error {
 	if err := s.driver.PutContent(ctx, path, seal(path, body)); err != nil {
 		return driverError(err)
 	}
-	if s.lasting(path) {
-		s.edgesKnown.put(path, body)
-	}
+	s.remember(path, body)
 	return nil
 }
 
-// lasting tells whether a record is one that never changes, as edges do, and worth
-// remembering: then an object store is asked for it once. Whether it is still there is
-// asked each time.
-func (s *Store) lasting(path string) bool {
-	return s.direct() && (strings.HasPrefix(path, admissionFolder+"/") || strings.HasPrefix(path, expectationFolder+"/"))
+// remember keeps a record that never changes, as edges don't, and that takes a request
+// to read. Whether it is still there is asked each time.
+func (s *Store) remember(path string, body []byte) {
+	if s.direct() && (strings.HasPrefix(path, admissionFolder+"/") || strings.HasPrefix(path, expectationFolder+"/")) {
+		_, now, _ := s.memory.edges.get(path)
+		s.memory.edges.put(path, body, len(path)+len(body), now)
+	}
 }
 
 // getRecord reads what putRecord wrote. Errors: ErrNotFound, errUnreadable, the driver's own.
 func (s *Store) getRecord(ctx context.Context, path string) ([]byte, error) {
-	if s.lasting(path) {
-		if body := s.edgesKnown.get(path); body != nil {
-			return body, nil
-		}
+	if body, _, ok := s.memory.edges.get(path); ok {
+		return body, nil
 	}
 	sealed, err := s.driver.GetContent(ctx, path)
 	if err != nil {
@@ -68,41 +65,8 @@ func (s *Store) getRecord(ctx context.Context, path string) ([]byte, error) {
 	if !bytes.Equal(sealed, seal(path, body)) {
 		return nil, fmt.Errorf("%s: %w", path, errUnreadable)
 	}
-	if s.lasting(path) {
-		s.edgesKnown.put(path, body)
-	}
+	s.remember(path, body)
 	return body, nil
-}
-
-// remembered holds records that never change, by path. It is safe for concurrent use.
-type remembered struct {
-	mu     sync.Mutex // guards what follows
-	bodies map[string][]byte
-}
-
-// maxEdgesKnown bounds how many records are remembered: about 1 KiB each.
-const maxEdgesKnown = 16384
-
-// get returns nil for what isn't remembered.
-func (r *remembered) get(path string) []byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.bodies[path]
-}
-
-func (r *remembered) forget(path string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.bodies, path)
-}
-
-func (r *remembered) put(path string, body []byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.bodies == nil || len(r.bodies) >= maxEdgesKnown {
-		r.bodies = make(map[string][]byte)
-	}
-	r.bodies[path] = body
 }
 
 // seal is body, which holds no line break, and below it the digest of path and

@@ -13,13 +13,11 @@ import (
 )
 
 // Store keeps content, admissions and trust state on a storage driver. It holds
-// nothing of them itself, but for records that never change and what it was told to
-// Remember, and is safe for concurrent use, by several processes too.
+// nothing of them itself, but for what it was told to Remember, and is safe for
+// concurrent use, by several processes too.
 type Store struct {
 	driver storagedriver.StorageDriver
 	memory memory
-
-	edgesKnown remembered
 
 	objects *objects                    // nil: nothing is evicted
 	plain   storagedriver.StorageDriver // with objects: driver as it was, which evicts nothing
