@@ -31,17 +31,22 @@ func (g *Gate) admit(ctx context.Context, image *Image, set *TargetSet, ref Ref,
 	if document {
 		return g.admitListed(ctx, image, ref, expected)
 	}
-	return g.admitBlob(ctx, image, set, ref, expected)
+	return g.admitBlob(ctx, image, set, ref)
 }
 
 // expected returns what admitted documents that hold now say of an object.
 func (g *Gate) expected(ctx context.Context, image *Image, set *TargetSet, ref Ref, document bool) ([]storage.Admission, error) {
+	claims, err := g.claims(ctx, ref, document)
+	return g.holding(image, set, claims), err
+}
+
+// claims returns what any documents say of an object that were admitted once.
+func (g *Gate) claims(ctx context.Context, ref Ref, document bool) ([]storage.Admission, error) {
 	records, err := g.store.Expected(ctx, ref.Name(), ref.Digest)
 	if err != nil {
 		return nil, storageError(err)
 	}
-	records = slices.DeleteFunc(records, func(a storage.Admission) bool { return isDocument(a.Kind) != document })
-	return g.holding(image, set, records), nil
+	return slices.DeleteFunc(records, func(a storage.Admission) bool { return isDocument(a.Kind) != document }), nil
 }
 
 // admitSigned admits a document that is signed itself.
@@ -102,15 +107,20 @@ func (g *Gate) matchesPlatform(ctx context.Context, image *Image, repo Ref, inde
 // admitBlob brings a blob into storage and admits it for each reason that holds:
 // a layer that rests on a diff ID is decompressed first (C4). A manifest whose
 // layer turns out not to be what its config says is broken for good.
-func (g *Gate) admitBlob(ctx context.Context, image *Image, set *TargetSet, ref Ref, expected []storage.Admission) error {
+func (g *Gate) admitBlob(ctx context.Context, image *Image, set *TargetSet, ref Ref) error {
 	for {
+		claims, err := g.claims(ctx, ref, false)
+		if err != nil {
+			return err
+		}
 		var admissions []storage.Admission
 		var failed error
-		for _, e := range expected {
-			err := g.expectedBlob(ctx, image, ref, e)
-			if err != nil {
-				failed = cmp.Or(failed, err)
-				continue
+		for _, e := range g.holding(image, set, claims) {
+			if !shown(admissions, e) {
+				if err := g.expectedBlob(ctx, image, ref, e); err != nil {
+					failed = cmp.Or(failed, err)
+					continue
+				}
 			}
 			e.At = g.now()
 			admissions = append(admissions, e)
@@ -118,14 +128,42 @@ func (g *Gate) admitBlob(ctx context.Context, image *Image, set *TargetSet, ref 
 		if len(admissions) == 0 {
 			return failed
 		}
-		done, err := g.recordBlob(ctx, image, set, ref, expected, admissions)
-		if done || err != nil {
+		if err := g.settle(ctx, image, ref, claims, admissions); err != nil {
 			return err
 		}
-		if expected, err = g.expected(ctx, image, set, ref, false); err != nil {
+		if done, err := g.recordBlob(ctx, ref, claims, admissions); done || err != nil {
 			return err
 		}
 	}
+}
+
+// shown tells whether one of the admissions says that a layer has the diff ID that is
+// expected of it.
+func shown(admissions []storage.Admission, e storage.Admission) bool {
+	return e.Proof == storage.ProofDiffID && slices.ContainsFunc(admissions, func(a storage.Admission) bool {
+		return a.Proof == e.Proof && a.DiffID == e.DiffID && a.Size == e.Size && sameLayerType(a.MediaType, e.MediaType)
+	})
+}
+
+// settle marks what claims another diff ID or size of a layer that is about to be
+// served for other reasons, where nobody would look at it any more. That includes what
+// doesn't hold now: it holds again when its digest is signed again.
+func (g *Gate) settle(ctx context.Context, image *Image, ref Ref, claims, admissions []storage.Admission) error {
+	for _, e := range claims {
+		if e.Proof != storage.ProofDiffID || shown(admissions, e) {
+			continue
+		}
+		var err error
+		if e.Size != admissions[0].Size { // which is known to be right
+			err = g.markBroken(ctx, ref, e)
+		} else if err = g.expectedBlob(ctx, image, ref, e); ReasonOf(err) == LayerMismatch {
+			err = nil // it is marked
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // expectedBlob brings a blob into storage and checks what is expected of it. It marks
@@ -155,23 +193,23 @@ func documentSize(t Target) int64 {
 // recordBlob writes a blob's admissions, unless more is expected of it by now. It
 // looks once more when they are written: another process may have expected more
 // meanwhile (see record).
-func (g *Gate) recordBlob(ctx context.Context, image *Image, set *TargetSet, ref Ref, expected, admissions []storage.Admission) (done bool, err error) {
+func (g *Gate) recordBlob(ctx context.Context, ref Ref, claims, admissions []storage.Admission) (done bool, err error) {
 	g.recording.Lock()
 	defer g.recording.Unlock()
-	if more, err := g.expectsMore(ctx, image, set, ref, expected); more || err != nil {
+	if more, err := g.claimedMore(ctx, ref, claims); more || err != nil {
 		return false, err
 	}
 	if err := g.write(ctx, admissions, nil); err != nil {
 		return false, err
 	}
-	more, err := g.expectsMore(ctx, image, set, ref, expected)
+	more, err := g.claimedMore(ctx, ref, claims)
 	return !more, err
 }
 
-func (g *Gate) expectsMore(ctx context.Context, image *Image, set *TargetSet, ref Ref, expected []storage.Admission) (bool, error) {
-	now, err := g.expected(ctx, image, set, ref, false)
+func (g *Gate) claimedMore(ctx context.Context, ref Ref, claims []storage.Admission) (bool, error) {
+	now, err := g.claims(ctx, ref, false)
 	for _, e := range now {
-		if !slices.ContainsFunc(expected, func(x storage.Admission) bool { return x.Signed == e.Signed && x.Parent == e.Parent }) {
+		if !slices.ContainsFunc(claims, func(x storage.Admission) bool { return x.Signed == e.Signed && x.Parent == e.Parent }) {
 			return true, err
 		}
 	}
@@ -199,6 +237,11 @@ func (g *Gate) markBroken(ctx context.Context, ref Ref, layer storage.Admission)
 			return storageError(err)
 		}
 		marks = append(marks, index...)
+	}
+	if len(marks) == 0 { // it is being admitted just now
+		marks = append(marks, storage.Admission{
+			Repository: layer.Repository, Digest: layer.Parent, Kind: storage.KindManifest, Tag: layer.Tag, Signed: layer.Signed,
+		})
 	}
 	for i := range marks {
 		marks[i].Parent, marks[i].Proof, marks[i].At = layer.Digest, storage.ProofBroken, g.now()

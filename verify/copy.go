@@ -156,9 +156,9 @@ func (m *matcher) manifest(ctx context.Context, doc *document, candidates []int,
 	if err := m.descriptorSaysNoMore(doc, doc.config, []descriptor{match.config}); err != nil {
 		return 0, err
 	}
-	m.admissions = append(m.admissions,
-		m.admission(doc, parent, storage.ProofSameConfig),
-		m.child(storage.KindConfig, doc.config, doc.digest, storage.ProofListed))
+	m.admissions = append(m.admissions, m.admission(doc, parent, storage.ProofSameConfig))
+	// Admitted when it's asked for: something may call it a layer.
+	m.expectations = append(m.expectations, m.child(storage.KindConfig, doc.config, doc.digest, storage.ProofListed))
 	return at, m.layers(doc, match, config)
 }
 
