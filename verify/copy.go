@@ -83,6 +83,15 @@ func (m *matcher) index(ctx context.Context, doc *document) error {
 	if len(doc.manifests) == 0 {
 		return Refuse(ConfigMismatch, "%s lists no manifests, so nothing in it is signed", doc.digest)
 	}
+	var unsigned int64
+	for _, entry := range doc.manifests {
+		if m.listed(entry.digest) < 0 {
+			unsigned += entry.size
+		}
+	}
+	if unsigned > MaxDocument { // they are in memory together until all of them are compared
+		return Refuse(BadDescriptor, "%s lists manifests of %d bytes that aren't signed; together they may have %d", doc.digest, unsigned, MaxDocument)
+	}
 	taken := map[int]bool{}
 	for _, entry := range doc.manifests {
 		candidates := m.forPlatform(entry.platform)

@@ -1,0 +1,38 @@
+package verify_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/trustmirror/trustmirror/verify"
+	"github.com/trustmirror/trustmirror/verify/verifytest"
+)
+
+// TestAttack93_ManifestsOfManyMegabytes has a copy list a manifest of some megabytes,
+// most of them blanks, for each platform that is signed: they aren't all fetched into
+// memory to be compared.
+func TestAttack93_ManifestsOfManyMegabytes(t *testing.T) {
+	w := newWorld(t)
+	var platforms []string
+	for i := range 8 {
+		platforms = append(platforms, fmt.Sprintf("linux/arm/v%d", i))
+	}
+	hub, _ := w.publish("0.1.19", verifytest.NewRelease("0.1.19", platforms...), verifytest.Format{})
+	index := w.asPublished(hub.Root)
+	var list []any
+	for i, p := range platforms {
+		doc := w.hub.Document(hubRepo, hub.Manifests[p].String())
+		doc.Raw = append(bytes.Clone(doc.Raw), bytes.Repeat([]byte{' '}, 1<<20)...)
+		d := w.ecr.PutDocument(ecrRepo, doc)
+		list = append(list, describe(w.ecr, ecrRepo, d, member(entries(index)[i], "platform")))
+	}
+	index["manifests"] = list
+	root := pushDocument(w.ecr, ecrRepo, index, "0.1.19")
+	w.ecr.Requests()
+	w.refused(ecrName+":0.1.19", verify.BadDescriptor)
+	w.refused(ecrName+"@"+root.String(), verify.BadDescriptor)
+	if n := len(w.ecr.Requests()); n > 4 {
+		t.Errorf("the copy was asked %d times", n)
+	}
+}
