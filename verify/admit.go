@@ -14,7 +14,7 @@ import (
 // records it. Errors: *Refusal and what fetching gives.
 func (g *Gate) admit(ctx context.Context, image *Image, set *TargetSet, ref Ref, document bool) error {
 	if targets := g.current(image, set.ByDigest(ref.Digest)); document && len(targets) > 0 {
-		return g.admitSigned(ctx, image, ref, targets[0])
+		return g.admitSigned(ctx, image, ref, targets)
 	}
 	expected, err := g.expected(ctx, image, set, ref, document)
 	if err != nil {
@@ -49,14 +49,28 @@ func (g *Gate) claims(ctx context.Context, ref Ref, document bool) ([]storage.Ad
 	return slices.DeleteFunc(records, func(a storage.Admission) bool { return isDocument(a.Kind) != document }), nil
 }
 
-// admitSigned admits a document that is signed itself.
-func (g *Gate) admitSigned(ctx context.Context, image *Image, ref Ref, target Target) error {
-	doc, err := g.document(ctx, image, ref, target.Digest, documentSize(target))
-	if err != nil {
-		return err
+// admitSigned admits a document that is signed itself, by the first of the targets
+// that name it whose size is right: each is its own signer's word.
+func (g *Gate) admitSigned(ctx context.Context, image *Image, ref Ref, targets []Target) error {
+	var failed error
+	tried := map[int64]bool{}
+	for _, target := range targets {
+		size := documentSize(target)
+		if tried[size] {
+			continue
+		}
+		tried[size] = true
+		doc, err := g.document(ctx, image, ref, target.Digest, size)
+		if err == nil {
+			root := descriptor{mediaType: doc.mediaType, digest: doc.digest, size: int64(len(doc.raw))}
+			return g.record(ctx, image, ref, []storage.Admission{g.edge(ref, target, doc.kind, root, "", storage.ProofSigned)}, g.named(ref, target, doc))
+		}
+		if !leadsNowhere(err) {
+			return err
+		}
+		failed = cmp.Or(failed, err)
 	}
-	root := descriptor{mediaType: doc.mediaType, digest: doc.digest, size: int64(len(doc.raw))}
-	return g.record(ctx, image, ref, []storage.Admission{g.edge(ref, target, doc.kind, root, "", storage.ProofSigned)}, g.named(ref, target, doc))
+	return failed
 }
 
 // admitListed admits a manifest because indexes that are admitted list it (D4).

@@ -36,3 +36,25 @@ func TestAttack93_ManifestsOfManyMegabytes(t *testing.T) {
 		t.Errorf("the copy was asked %d times", n)
 	}
 }
+
+// TestAttack90_SizesOfTwoTags has who may sign one tag sign a digest that another tag
+// has, with a length that is wrong: that harms the one tag only.
+func TestAttack90_SizesOfTwoTags(t *testing.T) {
+	for _, lie := range []string{"aaa", "zzz"} {
+		w := newWorld(t)
+		hub, ecr := w.publish("latest", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{})
+		w.source.Sign(lie, hub.Root, hub.Size+1, w.clock())
+		if _, _, err := w.read(ref(t, ecrName).WithDigest(ecr.Layers[amd64][1]), false); err != nil {
+			t.Errorf("%s: a copy's layer by digest: %v", lie, err)
+		}
+		if _, _, err := w.read(ref(t, hubName).WithDigest(hub.Layers[amd64][1]), false); err != nil {
+			t.Errorf("%s: a layer by digest: %v", lie, err)
+		}
+		if _, err := w.pull(hubName + ":latest"); err != nil {
+			t.Errorf("%s: %v", lie, err)
+		}
+		if _, err := w.pull(ecrName + "@" + ecr.Root.String()); err != nil {
+			t.Errorf("%s: %v", lie, err)
+		}
+	}
+}

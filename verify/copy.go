@@ -20,7 +20,7 @@ import (
 // fetching gives.
 func (g *Gate) admitCopy(ctx context.Context, image *Image, copyRepo Ref, doc *document, target Target, seen arrived) error {
 	if doc.digest == target.Digest { // C1
-		return g.admitSigned(ctx, image, copyRepo, target)
+		return g.admitSigned(ctx, image, copyRepo, []Target{target})
 	}
 	signed, err := g.document(ctx, image, image.Signed, target.Digest, documentSize(target))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -58,13 +59,18 @@ type search struct {
 	left  int // documents that may still be searched
 }
 
-// targets lists what holds, each digest once.
+// targets lists what holds, each digest once; twice if it is signed with two sizes, of
+// which one leads nowhere.
 func (s *search) targets() []Target {
+	type sized struct {
+		digest digest.Digest
+		size   int64
+	}
 	var list []Target
-	seen := map[digest.Digest]bool{}
+	seen := map[sized]bool{}
 	for _, t := range s.gate.current(s.image, s.set.All()) {
-		if !seen[t.Digest] {
-			seen[t.Digest] = true
+		if key := (sized{t.Digest, t.Size}); !seen[key] {
+			seen[key] = true
 			list = append(list, t)
 		}
 	}
@@ -138,7 +144,7 @@ func (s *search) each(ctx context.Context, repo Ref, blobs bool, visit func(t Ta
 // refused or gone leads nowhere.
 func (s *search) walk(ctx context.Context, repo Ref, t Target, d descriptor) (manifests []descriptor, fresh bool, err error) {
 	g := s.gate
-	key := repo.Name() + " " + t.Digest.String() + " " + d.digest.String()
+	key := fmt.Sprintf("%s %s %s %d", repo.Name(), t.Digest, d.digest, d.size)
 	if w, ok := s.known(key); ok {
 		return w.manifests, false, nil
 	}
