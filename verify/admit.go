@@ -337,6 +337,7 @@ func (g *Gate) write(ctx context.Context, admissions, expectations []storage.Adm
 	if err := g.store.Expect(ctx, expectations...); err != nil {
 		return storageError(err)
 	}
+	g.forgetRefusals(expectations)
 	if err := g.store.Admit(ctx, admissions...); err != nil {
 		return storageError(err)
 	}
@@ -352,6 +353,16 @@ func (g *Gate) write(ctx context.Context, admissions, expectations []storage.Adm
 		g.decided(ctx, g.decision(Decision{At: a.At, Ref: repo.WithDigest(a.Digest), Admission: &a}))
 	}
 	return nil
+}
+
+// forgetRefusals forgets that objects were refused because nothing led to them.
+func (g *Gate) forgetRefusals(expectations []storage.Admission) {
+	for _, e := range expectations {
+		key := admitKey(e.Repository+"@"+e.Digest.String(), isDocument(e.Kind))
+		if known, ok := g.refused.Peek(key); ok && undecided(known.refusal) {
+			g.refused.Remove(key)
+		}
+	}
 }
 
 // named lists what an admitted document leads to, to be checked when it's asked for.

@@ -58,3 +58,20 @@ func TestAttack90_SizesOfTwoTags(t *testing.T) {
 		}
 	}
 }
+
+// TestAttack91_RefusedBeforeItWasNamed has a client ask for the blobs of a copy's
+// document before anybody pulled that: who pulls it then isn't told what that client was.
+func TestAttack91_RefusedBeforeItWasNamed(t *testing.T) {
+	w := newWorld(t)
+	_, ecr := w.publish("0.1.19", verifytest.NewRelease("0.1.19", amd64), verifytest.Format{OCI: true})
+	w.ecr.Delete(ecrRepo, "0.1.19") // known by digest only
+	for _, d := range ecr.Blobs(amd64) {
+		if d == ecr.Configs[amd64] {
+			continue // which is signed itself
+		}
+		if _, _, err := w.read(ref(t, ecrName).WithDigest(d), false); verify.ReasonOf(err) != verify.NotAdmitted {
+			t.Fatalf("%s: %v", d, err)
+		}
+	}
+	w.mustPull(ecrName + "@" + ecr.Root.String())
+}

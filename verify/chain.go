@@ -243,11 +243,7 @@ func (s *survey) judge(ctx context.Context, l *Link, parent digest.Digest, docum
 		l.State, l.At = StateVerified, &held[0].At
 	}
 	if l.State == StateWaiting {
-		key := "admit blob "
-		if document {
-			key = "admit manifest "
-		}
-		s.remembered(l, key+s.repo.WithDigest(l.Digest).String())
+		s.remembered(l, admitKey(s.repo.WithDigest(l.Digest).String(), document))
 	}
 	e, ok := s.edge(held, parent)
 	if !ok {

@@ -316,9 +316,9 @@ func (g *Gate) admission(ctx context.Context, image *Image, ref Ref, document bo
 	if err == nil || !undecided(err) {
 		return admission, CacheHit, err
 	}
-	w := work{span: "verify.layer", about: ref, key: "admit blob " + ref.String()}
+	w := work{span: "verify.layer", about: ref, key: admitKey(ref.String(), document)}
 	if document {
-		w.span, w.key = "verify.index", "admit manifest "+ref.String()
+		w.span = "verify.index"
 		if ref.Name() != image.Signed.Name() {
 			w.span = "verify.copy"
 		}
@@ -337,6 +337,14 @@ func (g *Gate) admission(ctx context.Context, image *Image, ref Ref, document bo
 		}
 		return g.admitted(ctx, image, set, ref, document)
 	})
+}
+
+// admitKey is the key of the work that admits an object.
+func admitKey(ref string, document bool) string {
+	if document {
+		return "admit manifest " + ref
+	}
+	return "admit blob " + ref
 }
 
 // undecided tells whether err only says that nothing was admitted yet.
