@@ -78,17 +78,27 @@ func copyTar(w io.Writer, r io.Reader) error {
 }
 
 // gunzip accepts one or more members with nothing between or after them, not
-// even padding (RFC 1952, section 2.2).
+// even padding (RFC 1952, section 2.2), and without extra fields, which no diff ID
+// covers: eStargz has the way to its table of contents there.
 func gunzip(w io.Writer, r io.Reader) error {
-	z, err := gzip.NewReader(bufio.NewReaderSize(r, 64<<10))
+	in := bufio.NewReaderSize(r, 64<<10)
+	z, err := gzip.NewReader(in)
 	if err == io.EOF { // no member at all
 		return io.ErrUnexpectedEOF
 	}
-	if err != nil {
+	for ; err == nil; err = z.Reset(in) {
+		if z.Extra != nil {
+			return errors.New("a gzip member has an extra field, in which data can hide that partial pullers read")
+		}
+		z.Multistream(false)
+		if _, err := io.Copy(w, z); err != nil {
+			return err
+		}
+	}
+	if err != io.EOF {
 		return err
 	}
-	_, err = io.Copy(w, z)
-	return err
+	return nil
 }
 
 // diffIDReader is what newDiffIDReader returns. One goroutine at a time may use

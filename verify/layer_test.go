@@ -172,6 +172,37 @@ func TestAttack18_LayerRefused(t *testing.T) {
 	}
 }
 
+// TestAttack96_ExtraFieldsOfGzip hides in gzip's headers, which no diff ID covers, what
+// partial pullers read: where to find a table of contents, and any bytes at all.
+func TestAttack96_ExtraFieldsOfGzip(t *testing.T) {
+	tar := testTar(1000)
+	member := func(content, extra []byte) []byte {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		w.Extra = extra
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	footer := []byte("SG\x16\x000000000000000010STARGZ") // of eStargz: the contents are at byte 16
+	for name, blob := range map[string][]byte{
+		"a footer":        concat(gzipped(t, 6, tar), member(nil, footer)),
+		"at the start":    member(tar, bytes.Repeat([]byte("hidden"), 10_000)),
+		"in the midst":    concat(member(tar[:500], nil), member(tar[500:600], footer), member(tar[600:], nil)),
+		"an empty field":  member(tar, []byte{}),
+		"before contents": concat(member(nil, footer), gzipped(t, 6, tar)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := checkLayer(bytes.NewReader(blob), dockerLayerGzip, len(blob), digest.FromBytes(tar))
+			wantRefusal(t, err, LayerMismatch)
+		})
+	}
+}
+
 // No layer that was cut short is accepted, wherever the cut, nor is one of which
 // a bit was flipped, unless it still is a layer of the same tar to other decoders
 // (some bits mean nothing, such as the time in gzip's header; the blob's own
