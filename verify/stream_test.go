@@ -207,6 +207,33 @@ func (c counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// TestAttack95_StreamedFromAnother has the Hub deliver a layer with a wrong byte while
+// a copy has the right one: nobody gets all of what the Hub delivers (S3, C5).
+func TestAttack95_StreamedFromAnother(t *testing.T) {
+	for name, at := range map[string]int{"at the beginning": 5, "at the end": -5} {
+		t.Run(name, func(t *testing.T) {
+			w, _, _, layer, arrive := streamingWorld(t)
+			raw := w.hub.Blob(hubRepo, layer)
+			w.ecr.SetBlob(ecrRepo, layer, raw)
+			evil := bytes.Clone(raw)
+			evil[(at+len(evil))%len(evil)] ^= 1
+			w.hub.SetBlob(hubRepo, layer, evil)
+			close(arrive)
+			r := ref(t, hubName).WithDigest(layer)
+			got, _, err := w.read(r, false)
+			if err == nil && digest.FromBytes(got) != layer {
+				t.Error("other bytes came to a good end")
+			}
+			if _, err := w.store.OpenContent(t.Context(), layer); err != nil {
+				t.Errorf("what the copy has isn't stored: %v", err)
+			}
+			if _, _, err := w.read(r, false); err != nil {
+				t.Errorf("once more: %v", err)
+			}
+		})
+	}
+}
+
 // A layer that rests on its diff ID isn't sent before all of it is verified.
 func TestAttack67_StreamedLayerOfACopy(t *testing.T) {
 	w, _, ecr, _, arrive := streamingWorld(t)
