@@ -22,7 +22,7 @@ const maxSmall = 32 << 20
 // readSmall reads a small file whole, which had size bytes as far as is known, unless
 // it has more than limit, and closes it.
 func readSmall(path string, size, limit int64, r io.ReadCloser) (raw []byte, err error) {
-	defer r.Close() //nolint:errcheck // it was only read
+	defer r.Close()
 	if size <= limit {
 		if raw, err = io.ReadAll(io.LimitReader(r, limit+1)); err != nil {
 			return nil, err
