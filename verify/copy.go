@@ -44,7 +44,7 @@ func (g *Gate) admitCopy(ctx context.Context, image *Image, copyRepo Ref, doc *d
 	if err != nil {
 		return err
 	}
-	if err := g.forms.take(m.admissions, g.now()); err != nil {
+	if err := g.forms.take(m.admissions, m.expectations, g.now()); err != nil {
 		return err
 	}
 	for _, d := range m.documents {

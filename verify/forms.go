@@ -33,8 +33,8 @@ func newForms() (*forms, error) {
 }
 
 // take remembers the documents among what is to be admitted, or refuses them with
-// NotAdmitted if there were too many others.
-func (f *forms) take(admissions []storage.Admission, now time.Time) error {
+// NotAdmitted if there were too many others. What they name is expected.
+func (f *forms) take(admissions, expectations []storage.Admission, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, a := range admissions {
@@ -42,7 +42,7 @@ func (f *forms) take(admissions []storage.Admission, now time.Time) error {
 			continue
 		}
 		key := a.Repository + " " + a.Signed.String()
-		for _, c := range admissions { // the one that the manifest names
+		for _, c := range expectations { // of a manifest
 			if c.Kind == storage.KindConfig && c.Parent == a.Digest {
 				key += " " + c.Digest.String()
 			}
