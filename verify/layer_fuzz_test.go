@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"io"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -20,7 +21,7 @@ import (
 // no more memory is taken than the window that is allowed.
 func FuzzLayer(f *testing.F) {
 	tar := testTar(500)
-	for _, plan := range []string{"\x00\x20", "\x01\x10\x12\x30\x03\x01", "\x00\x20\x06\x05", "\x00\x20\x07\x02", "\x05\x40\x08\x40", "\x09\x40", "\x06\x03\x00\x20", "\x0b\x78", "\x0b\x80", "\x00\x05\x0b\xff"} {
+	for _, plan := range []string{"\x00\x20", "\x01\x10\x12\x30\x03\x01", "\x00\x20\x06\x05", "\x00\x20\x07\x02", "\x05\x40\x08\x40", "\x09\x40", "\x06\x03\x00\x20", "\x0b\x78", "\x0b\x80", "\x2c\x20", "\x00\x05\x0c\x00", "\x00\x05\x0b\xff"} {
 		for kind := range uint8(3) {
 			f.Add(kind, tar, []byte(plan))
 		}
@@ -141,6 +142,12 @@ func planLayer(t *testing.T, mediaType string, tar, plan []byte) plannedLayer {
 				base := 1 << (10 + plan[1]>>3)
 				l.sound = l.sound && base+base/8*int(plan[1]&7) <= maxZstdWindow
 			}
+		case 12: // a gzip member with an extra field of the tar's bytes
+			if mediaType == dockerLayerGzip {
+				packed = slices.Insert(packed, 10, append([]byte{byte(len(part)), byte(len(part) >> 8)}, part...)...)
+				packed[3] |= 4
+				l.sound = false
+			}
 		case 10: // the last of it is missing
 			l.blob, l.sound = append(l.blob, packed[:len(packed)-1]...), false
 			return l
@@ -165,7 +172,7 @@ func pack(t *testing.T, mediaType string, part []byte, way int) (packed []byte, 
 		t.Fatal(err)
 	}
 	if way&2 != 0 {
-		w.Name, w.Comment, w.Extra = "layer.tar", "comment", []byte{1, 2, 3}
+		w.Name, w.Comment = "layer.tar", "comment"
 	}
 	if _, err := w.Write(part); err != nil {
 		t.Fatal(err)
