@@ -37,6 +37,7 @@ func TestAttack78_LongLinesAroundShortNames(t *testing.T) {
 				if err != nil || resp.StatusCode != http.StatusOK {
 					t.Fatal(resp, err)
 				}
+				resp.Body.Close()
 			}
 			if asked := len(gate.askedFor()); asked != requests {
 				t.Errorf("the gate was asked %d times", asked)
@@ -55,5 +56,5 @@ func heap() int64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc) //nolint:gosec // it fits
+	return int64(m.HeapAlloc)
 }
