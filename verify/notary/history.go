@@ -120,16 +120,26 @@ func (h *history) get(ctx context.Context, f storedFile) ([]byte, error) {
 // version; d is nil for a role that publishes nothing. It is the assembler's
 // seen.
 func (h *history) seen(ctx context.Context, by *authority, d *document) error {
-	return h.atLeast(ctx, by.role, d, func(raw []byte) (signed []byte) {
-		e, err := parseEnvelope(by.role, raw, maxTotalSize)
-		if err != nil {
-			return nil
+	return h.atLeast(ctx, by.role, d, func(raw []byte) []byte {
+		if e, _ := by.counts(raw); e != nil {
+			return e.signed
 		}
-		if _, err := by.verify(e.signed, e.signatures); err != nil {
-			return nil
-		}
-		return e.signed
+		return nil
 	})
+}
+
+// counts reads a stored file, and tells which keys in force signed it; nil if too few
+// did.
+func (a *authority) counts(raw []byte) (*envelope, []*Key) {
+	e, err := parseEnvelope(a.role, raw, maxTotalSize)
+	if err != nil {
+		return nil, nil
+	}
+	signers, err := a.verify(e.signed, e.signatures)
+	if err != nil {
+		return nil, nil
+	}
+	return e, signers
 }
 
 // atLeast compares d with what is stored of its role. signed returns the signed
