@@ -210,10 +210,10 @@ func (m *mirror) pull(ctx context.Context, name, tag string, want lab.Release) e
 }
 
 // eventually pulls until that works, for as long as what went wrong may be
-// remembered (30 seconds), and some more.
+// remembered (30 seconds), twice if the first question comes too early, and some more.
 func (m *mirror) eventually(t *testing.T, name, tag string, want lab.Release) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
