@@ -35,7 +35,7 @@ func FuzzRequest(f *testing.F) {
 	} {
 		f.Add(image, image, "bytes=-5")
 	}
-	for _, ranges := range []string{"bytes=3-9", "bytes=9-3", "bytes=0-1,3-4", "lines=1-2", "bytes=9223372036854775808-", "bytes=--1", "bytes = 1 - 2 ", "bytes=-0", "bytes=-+3", "bytes=+1-2"} {
+	for _, ranges := range []string{"bytes=3-9", "bytes=9-3", "bytes=0-1,3-4", "lines=1-2", "bytes=9223372036854775808-", "bytes=--1", "bytes = 1 - 2 ", "bytes=-0", "bytes=-+3", "bytes=+1-2", "bytes=-\r1"} {
 		f.Add(manifestPath, "mirror.example", ranges)
 	}
 	f.Fuzz(func(t *testing.T, target, host, ranges string) {
@@ -132,8 +132,9 @@ func canonicalName(registry, repository string) string {
 }
 
 // checkRange asserts that a part is the one that net/http sends, and that a part
-// which net/http sends is refused only if there is nothing in it, or where white
-// space or a sign isn't allowed. The whole may be sent at any time (RFC 9110, 14.2).
+// which net/http sends is refused only if there is nothing in it, or where a Range has
+// more than digits and what separates them: net/http takes white space and signs. The
+// whole may be sent at any time (RFC 9110, 14.2).
 func checkRange(t *testing.T, r *http.Request, got *httptest.ResponseRecorder) {
 	t.Helper()
 	// net/http takes the unit in lower case only, which RFC 9110, 14.1, doesn't.
@@ -146,7 +147,7 @@ func checkRange(t *testing.T, r *http.Request, got *httptest.ResponseRecorder) {
 	case got.Code == 200 && got.Body.String() == string(testBody):
 	case got.Code == 206 && want.Code == 206 && got.Body.String() == want.Body.String() &&
 		got.Header().Get("Content-Range") == want.Header().Get("Content-Range"):
-	case got.Code == 416 && (want.Code != 206 || want.Body.Len() == 0 || strings.ContainsAny(r.Header.Get("Range"), " \t+")):
+	case got.Code == 416 && (want.Code != 206 || want.Body.Len() == 0 || strings.Trim(strings.TrimPrefix(r.Header.Get("Range"), "bytes="), "0123456789-,") != ""):
 	default:
 		t.Fatalf("Range %q: %d, %q of %q; net/http sends %d, %q of %q", r.Header.Get("Range"),
 			got.Code, got.Body, got.Header().Get("Content-Range"), want.Code, want.Body, want.Header().Get("Content-Range"))
