@@ -90,10 +90,12 @@ func (h *history) pruneRole(ctx context.Context, by *authority, files []storedFi
 	}
 }
 
-// mark is a stored file that counts under the keys in force, and who signed it.
+// mark is what counts of a stored file under the keys in force. It holds no part of the
+// file: there may be a hundred, each of many MiB.
 type mark struct {
-	*envelope
+	role    string
 	version int64
+	signed  string // SHA-256 of the signed part
 	signers []*Key
 }
 
@@ -107,7 +109,7 @@ func (h *history) mark(ctx context.Context, by *authority, f storedFile) *mark {
 	if e == nil {
 		return nil
 	}
-	return &mark{envelope: e, version: f.number, signers: signers}
+	return &mark{role: by.role, version: f.number, signed: sha256Hex(e.signed), signers: signers}
 }
 
 // impliedBy tells whether other refuses whatever m refuses, as long as any of the
@@ -115,7 +117,7 @@ func (h *history) mark(ctx context.Context, by *authority, f storedFile) *mark {
 // service's own roles, is newer. Old versions of what the publisher signs are kept.
 func (m *mark) impliedBy(other mark) bool {
 	ours := m.role == roleTimestamp || m.role == roleSnapshot
-	if !(ours && other.version > m.version) && string(other.signed) != string(m.signed) {
+	if !(ours && other.version > m.version) && other.signed != m.signed {
 		return false
 	}
 	return !slices.ContainsFunc(m.signers, func(k *Key) bool { return !slices.ContainsFunc(other.signers, k.equal) })
