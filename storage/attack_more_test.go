@@ -19,18 +19,22 @@ func attackEdge() Admission {
 	}
 }
 
+// recordPaths is where an admission is recorded, and a tag that leads to it.
+func recordPaths(t *testing.T, a Admission) (record, tag string) {
+	t.Helper()
+	record, err := a.path(admissionFolder)
+	tag, tagErr := tagPath(a.Repository, "tag", a.Signed)
+	if err := errors.Join(err, tagErr); err != nil {
+		t.Fatal(err)
+	}
+	return record, tag
+}
+
 // A folder where content, a record or trust state would be is none, and the next write
 // puts it out of the way, with what is in it.
 func TestAttack68_FolderInAFilesPlace(t *testing.T) {
 	a := attackEdge()
-	record, err := a.path(admissionFolder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tag, err := tagPath(a.Repository, "tag", a.Signed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	record, tag := recordPaths(t, a)
 	s, _, dir := newTestFilesystem(t)
 	for _, path := range []string{storedPath(t, ""), record, tag, trustPath("gun", "root")} {
 		if err := os.MkdirAll(filepath.Join(dir, path, "below"), 0o750); err != nil {
@@ -43,7 +47,7 @@ func TestAttack68_FolderInAFilesPlace(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	_, err = s.OpenContent(t.Context(), filesystemDigest)
+	_, err := s.OpenContent(t.Context(), filesystemDigest)
 	absent("content", err)
 	_, err = s.ReadDocument(t.Context(), filesystemDigest, 100)
 	absent("document", err)
@@ -133,14 +137,7 @@ func TestAttack70_HugeRecord(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	record, err := a.path(admissionFolder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tag, err := tagPath(a.Repository, "tag", a.Signed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	record, tag := recordPaths(t, a)
 	s.EvictBy(Eviction{})
 	s.saveObjects(t.Context(), runningFile)
 	for _, path := range []string{record, tag, trustPath("gun", "root"), runningFile} {

@@ -36,36 +36,37 @@ func readSmall(path string, size, limit int64, r io.ReadCloser) (raw []byte, err
 
 // putRecord writes a small file that carries a checksum over its path and body.
 func (s *Store) putRecord(ctx context.Context, path string, body []byte) error {
+	_, began, _ := s.memory.edges.get(path)
 	if err := s.driver.PutContent(ctx, path, seal(path, body)); err != nil {
 		return driverError(err)
 	}
-	s.remember(path, body)
+	s.remember(path, body, began)
 	return nil
 }
 
 // remember keeps a record that never changes, as edges don't, and that takes a request
 // to read. Whether it is still there is asked each time.
-func (s *Store) remember(path string, body []byte) {
+func (s *Store) remember(path string, body []byte, began moment) {
 	if s.direct() && (strings.HasPrefix(path, admissionFolder+"/") || strings.HasPrefix(path, expectationFolder+"/")) {
-		_, now, _ := s.memory.edges.get(path)
-		s.memory.edges.put(path, body, len(path)+len(body), now)
+		s.memory.edges.put(path, body, len(path)+len(body), began)
 	}
 }
 
 // getRecord reads what putRecord wrote. Errors: ErrNotFound, errUnreadable, the driver's own.
 func (s *Store) getRecord(ctx context.Context, path string) ([]byte, error) {
-	if body, _, ok := s.memory.edges.get(path); ok {
+	body, began, ok := s.memory.edges.get(path)
+	if ok {
 		return body, nil
 	}
 	sealed, err := s.driver.GetContent(ctx, path)
 	if err != nil {
 		return nil, driverError(err)
 	}
-	body, _, _ := bytes.Cut(sealed, []byte{'\n'})
+	body, _, _ = bytes.Cut(sealed, []byte{'\n'})
 	if !bytes.Equal(sealed, seal(path, body)) {
 		return nil, fmt.Errorf("%s: %w", path, errUnreadable)
 	}
-	s.remember(path, body)
+	s.remember(path, body, began)
 	return body, nil
 }
 
