@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/trustmirror/trustmirror/verify"
 )
 
 // check returns what is wrong with the credentials.
@@ -53,8 +52,7 @@ func (a *authenticator) config(ctx context.Context, repository string, target *u
 	}
 	config, err := a.lookUp(ctx, repository)
 	if err != nil {
-		return authn.AuthConfig{}, &verify.UnavailableError{Reason: a.e.unavailable, Err: err,
-			Detail: fmt.Sprintf("the credentials for %s can't be had: %v", a.e.name, err)}
+		return authn.AuthConfig{}, a.e.because(err, "the credentials for %s can't be had: %v", a.e.name, err)
 	}
 	return config, nil
 }
